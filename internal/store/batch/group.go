@@ -1,0 +1,363 @@
+package batch
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"math"
+
+	"serin.dev/serin/internal/event"
+	"serin.dev/serin/internal/tenant"
+)
+
+// ErrCorrupt says that a group message is not one that [Group] wrote.
+var ErrCorrupt = errors.New("corrupt group")
+
+const (
+	groupVersion = 1
+	groupTrailer = 4 // CRC-32C over all bytes before it
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// Group packs beacons into one journal message: compact rows with one string
+// dictionary for the whole group (docs/formats/journal.md has the bytes). Rows
+// and not Arrow IPC, because a group closes after some milliseconds and an IPC
+// stream of 25 columns costs kilobytes of schema per tenant and release before
+// its first row. The zero Group is empty and ready. It is not safe for
+// concurrent use.
+type Group struct {
+	buf     []byte
+	dict    map[string]uint64
+	beacons int
+	events  int
+}
+
+// Add appends one admitted beacon of a tenant.
+func (g *Group) Add(id tenant.ID, b *event.Beacon) {
+	if g.dict == nil {
+		g.dict = make(map[string]uint64, 256)
+	}
+	if len(g.buf) == 0 {
+		g.buf = append(g.buf, groupVersion)
+	}
+	g.beacons++
+	g.events += len(b.Events)
+
+	g.text(id.String())
+	g.text(b.App)
+	g.text(string(b.Release))
+	g.text(b.SDK)
+	g.buf = append(g.buf, byte(b.Tenancy))
+	g.raw(b.Session) // unique to a few rows: a dictionary entry would be waste
+	g.raw(b.User)
+	g.uint(uint64(b.Seq))
+	g.int(b.Received)
+	g.int(b.Sent - b.Received)
+	g.uint(uint64(len(b.Arms)))
+	for i := range b.Arms {
+		g.text(b.Arms[i].Change)
+		g.text(b.Arms[i].Variant)
+	}
+	c := &b.Ctx
+	for _, s := range [...]string{c.Platform, c.OS, c.Browser, c.Device, c.Network, c.Country, c.Page} {
+		g.text(s)
+	}
+	g.uint(uint64(len(b.Events)))
+	for i := range b.Events {
+		g.event(&b.Events[i], b.Received)
+	}
+	g.uint(uint64(len(b.Drops)))
+	for i := range b.Drops {
+		g.text(b.Drops[i].Cause)
+		g.int(b.Drops[i].Count)
+	}
+}
+
+const (
+	flagValue   = 1 << iota // a value follows
+	flagInteger             // the value is a whole number, written as a varint
+	flagUnit
+	flagMessage
+	flagStack
+	flagAttrs
+)
+
+func (g *Group) event(e *event.One, received int64) {
+	var flags byte
+	whole := e.HasVal && e.Value == math.Trunc(e.Value) && math.Abs(e.Value) < 1<<31 && !(e.Value == 0 && math.Signbit(e.Value))
+	set := func(on bool, f byte) {
+		if on {
+			flags |= f
+		}
+	}
+	set(e.HasVal, flagValue)
+	set(whole, flagInteger)
+	set(e.Unit != "", flagUnit)
+	set(e.Message != "", flagMessage)
+	set(e.Stack != "", flagStack)
+	set(len(e.Attrs) > 0, flagAttrs)
+	g.buf = append(g.buf, byte(e.Kind), flags)
+	g.text(e.Name)
+	g.int(e.Time - received)
+	switch {
+	case whole:
+		g.int(int64(e.Value))
+	case e.HasVal:
+		g.float(e.Value)
+	}
+	if e.Unit != "" {
+		g.text(e.Unit)
+	}
+	if e.Message != "" {
+		g.text(e.Message)
+	}
+	if e.Stack != "" {
+		g.text(e.Stack)
+	}
+	if len(e.Attrs) > 0 {
+		g.uint(uint64(len(e.Attrs)))
+		for i := range e.Attrs {
+			a := &e.Attrs[i]
+			g.text(a.Key)
+			if a.Num {
+				g.buf = append(g.buf, 1)
+				g.float(a.Number)
+			} else {
+				g.buf = append(g.buf, 0)
+				g.text(a.Text)
+			}
+		}
+	}
+}
+
+func (g *Group) uint(v uint64) { g.buf = binary.AppendUvarint(g.buf, v) }
+func (g *Group) int(v int64)   { g.buf = binary.AppendVarint(g.buf, v) }
+func (g *Group) float(v float64) {
+	g.buf = binary.LittleEndian.AppendUint64(g.buf, math.Float64bits(v))
+}
+
+func (g *Group) raw(s string) {
+	g.uint(uint64(len(s)))
+	g.buf = append(g.buf, s...)
+}
+
+// text writes a reference to the dictionary: n+1 for entry n, or 0 followed by
+// the text itself, which becomes the next entry.
+func (g *Group) text(s string) {
+	if n, ok := g.dict[s]; ok {
+		g.uint(n + 1)
+		return
+	}
+	g.dict[s] = uint64(len(g.dict))
+	g.buf = append(g.buf, 0)
+	g.raw(s)
+}
+
+// Beacons returns how many beacons the group holds.
+func (g *Group) Beacons() int { return g.beacons }
+
+// Events returns how many events the group holds.
+func (g *Group) Events() int { return g.events }
+
+// Size returns the bytes that the message has so far.
+func (g *Group) Size() int { return len(g.buf) }
+
+// Seal ends the group and returns its message, which the caller owns; the
+// group is empty afterwards.
+func (g *Group) Seal() []byte {
+	msg := binary.LittleEndian.AppendUint32(g.buf, crc32.Checksum(g.buf, castagnoli))
+	*g = Group{dict: g.dict}
+	clear(g.dict)
+	return msg
+}
+
+// ReadGroup calls fn with each beacon of a message, in order. The beacon
+// belongs to ReadGroup and is overwritten by the next; its strings may be kept.
+// A message that Group did not write is [ErrCorrupt], and fn is not called at
+// all unless the checksum is right. An error of fn ends the reading and is
+// returned as it is.
+func ReadGroup(msg []byte, fn func(tenant.ID, *event.Beacon) error) error {
+	if len(msg) < 1+groupTrailer {
+		return fmt.Errorf("%w: %d bytes", ErrCorrupt, len(msg))
+	}
+	body, sum := msg[:len(msg)-groupTrailer], binary.LittleEndian.Uint32(msg[len(msg)-groupTrailer:])
+	if got := crc32.Checksum(body, castagnoli); got != sum {
+		return fmt.Errorf("%w: checksum %08x, want %08x", ErrCorrupt, got, sum)
+	}
+	if body[0] != groupVersion {
+		return fmt.Errorf("%w: version %d, want %d", ErrCorrupt, body[0], groupVersion)
+	}
+	r := reader{b: body[1:]}
+	ids := map[string]tenant.ID{}
+	var b event.Beacon
+	for len(r.b) > 0 {
+		name := r.text()
+		r.beacon(&b)
+		if r.bad {
+			return fmt.Errorf("%w: truncated or malformed row", ErrCorrupt)
+		}
+		id, ok := ids[name]
+		if !ok {
+			var err error
+			if id, err = tenant.Stored(name); err != nil {
+				return fmt.Errorf("%w: %w", ErrCorrupt, err)
+			}
+			ids[name] = id
+		}
+		if err := fn(id, &b); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+type reader struct {
+	b    []byte
+	dict []string
+	bad  bool
+}
+
+func (r *reader) fail() { r.bad, r.b = true, nil }
+
+func (r *reader) uint() uint64 {
+	v, n := binary.Uvarint(r.b)
+	if n <= 0 {
+		r.fail()
+		return 0
+	}
+	r.b = r.b[n:]
+	return v
+}
+
+func (r *reader) int() int64 {
+	v, n := binary.Varint(r.b)
+	if n <= 0 {
+		r.fail()
+		return 0
+	}
+	r.b = r.b[n:]
+	return v
+}
+
+func (r *reader) byte() byte {
+	if len(r.b) == 0 {
+		r.fail()
+		return 0
+	}
+	v := r.b[0]
+	r.b = r.b[1:]
+	return v
+}
+
+func (r *reader) float() float64 {
+	if len(r.b) < 8 {
+		r.fail()
+		return 0
+	}
+	v := math.Float64frombits(binary.LittleEndian.Uint64(r.b))
+	r.b = r.b[8:]
+	return v
+}
+
+func (r *reader) raw() string {
+	n := r.uint()
+	if n > uint64(len(r.b)) {
+		r.fail()
+		return ""
+	}
+	s := string(r.b[:n])
+	r.b = r.b[n:]
+	return s
+}
+
+func (r *reader) text() string {
+	n := r.uint()
+	switch {
+	case r.bad:
+		return ""
+	case n == 0:
+		s := r.raw()
+		r.dict = append(r.dict, s)
+		return s
+	case n > uint64(len(r.dict)):
+		r.fail()
+		return ""
+	}
+	return r.dict[n-1]
+}
+
+// count reads a number of things that take at least one byte each, so that a
+// forged count cannot make us allocate more than the message holds.
+func (r *reader) count() int {
+	n := r.uint()
+	if n > uint64(len(r.b)) {
+		r.fail()
+		return 0
+	}
+	return int(n)
+}
+
+func (r *reader) beacon(b *event.Beacon) {
+	b.Reset()
+	b.App = r.text()
+	b.Release = event.Release(r.text())
+	b.SDK = r.text()
+	b.Tenancy = event.Tenancy(r.byte())
+	b.Session = r.raw()
+	b.User = r.raw()
+	b.Seq = uint32(r.uint())
+	b.Received = r.int()
+	b.Sent = b.Received + r.int()
+	for range r.count() {
+		b.Arms = append(b.Arms, event.Arm{Change: r.text(), Variant: r.text()})
+	}
+	c := &b.Ctx
+	for _, p := range [...]*string{&c.Platform, &c.OS, &c.Browser, &c.Device, &c.Network, &c.Country, &c.Page} {
+		*p = r.text()
+	}
+	for range r.count() {
+		b.Events = append(b.Events, r.event(b.Received))
+	}
+	for range r.count() {
+		b.Drops = append(b.Drops, event.Dropped{Cause: r.text(), Count: r.int()})
+	}
+}
+
+func (r *reader) event(received int64) (e event.One) {
+	e.Kind = event.Kind(r.byte())
+	flags := r.byte()
+	e.Name = r.text()
+	e.Time = received + r.int()
+	e.HasVal = flags&flagValue != 0
+	switch {
+	case flags&flagInteger != 0:
+		e.Value = float64(r.int())
+	case e.HasVal:
+		e.Value = r.float()
+	}
+	if flags&flagUnit != 0 {
+		e.Unit = r.text()
+	}
+	if flags&flagMessage != 0 {
+		e.Message = r.text()
+	}
+	if flags&flagStack != 0 {
+		e.Stack = r.text()
+	}
+	if flags&flagAttrs != 0 {
+		n := r.count()
+		e.Attrs = make([]event.Attr, 0, n)
+		for range n {
+			a := event.Attr{Key: r.text()}
+			if a.Num = r.byte() == 1; a.Num {
+				a.Number = r.float()
+			} else {
+				a.Text = r.text()
+			}
+			e.Attrs = append(e.Attrs, a)
+		}
+	}
+	return e
+}

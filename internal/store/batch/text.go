@@ -1,0 +1,97 @@
+package batch
+
+import (
+	"sort"
+	"strconv"
+	"strings"
+
+	"serin.dev/serin/internal/event"
+)
+
+// ArmsText writes arms as one canonical text, sorted by change, such as
+// "flag/new-checkout=on;release/2.4.1=canary". Each of the characters
+// % = ; is written as %25, %3D or %3B, so the text reads back exactly.
+func ArmsText(arms []event.Arm) string {
+	switch len(arms) {
+	case 0:
+		return ""
+	case 1:
+		return escape.Replace(arms[0].Change) + "=" + escape.Replace(arms[0].Variant)
+	}
+	parts := make([]string, len(arms))
+	for i, a := range arms {
+		parts[i] = escape.Replace(a.Change) + "=" + escape.Replace(a.Variant)
+	}
+	sort.Strings(parts)
+	return strings.Join(parts, ";")
+}
+
+var (
+	escape   = strings.NewReplacer("%", "%25", "=", "%3D", ";", "%3B")
+	unescape = strings.NewReplacer("%3B", ";", "%3D", "=", "%25", "%")
+)
+
+// ParseArms reads the text of [ArmsText].
+func ParseArms(text string) []event.Arm {
+	if text == "" {
+		return nil
+	}
+	var arms []event.Arm
+	for part := range strings.SplitSeq(text, ";") {
+		change, variant, _ := strings.Cut(part, "=")
+		arms = append(arms, event.Arm{Change: unescape.Replace(change), Variant: unescape.Replace(variant)})
+	}
+	return arms
+}
+
+// AttrsText writes attributes in the same way, in the order of the wire; a
+// number has a '#' before it, so that the text "1" and the number 1 differ.
+// A '#' that begins a text is written twice.
+func AttrsText(attrs []event.Attr) string {
+	if len(attrs) == 0 {
+		return ""
+	}
+	var sb strings.Builder
+	for i := range attrs {
+		if i > 0 {
+			sb.WriteByte(';')
+		}
+		a := &attrs[i]
+		sb.WriteString(escape.Replace(a.Key))
+		sb.WriteByte('=')
+		switch {
+		case a.Num:
+			sb.WriteByte('#')
+			sb.WriteString(strconv.FormatFloat(a.Number, 'g', -1, 64))
+		case strings.HasPrefix(a.Text, "#"):
+			sb.WriteByte('#')
+			sb.WriteString(escape.Replace(a.Text))
+		default:
+			sb.WriteString(escape.Replace(a.Text))
+		}
+	}
+	return sb.String()
+}
+
+// ParseAttrs reads the text of [AttrsText].
+func ParseAttrs(text string) []event.Attr {
+	if text == "" {
+		return nil
+	}
+	var attrs []event.Attr
+	for part := range strings.SplitSeq(text, ";") {
+		key, value, _ := strings.Cut(part, "=")
+		a := event.Attr{Key: unescape.Replace(key)}
+		switch {
+		case strings.HasPrefix(value, "##"):
+			a.Text = unescape.Replace(value[1:])
+		case strings.HasPrefix(value, "#"):
+			a.Num = true
+			a.Number, _ = strconv.ParseFloat(value[1:], 64)
+		default:
+			a.Text = unescape.Replace(value)
+		}
+		attrs = append(attrs, a)
+	}
+	return attrs
+}
