@@ -1,0 +1,207 @@
+package segment
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+
+	"github.com/apache/arrow/go/v17/arrow"
+	"github.com/apache/arrow/go/v17/arrow/array"
+	"github.com/apache/arrow/go/v17/parquet"
+	"github.com/apache/arrow/go/v17/parquet/compress"
+	"github.com/apache/arrow/go/v17/parquet/file"
+	"github.com/apache/arrow/go/v17/parquet/metadata"
+	"github.com/apache/arrow/go/v17/parquet/pqarrow"
+
+	"serin.dev/serin/internal/event"
+	"serin.dev/serin/internal/store/batch"
+)
+
+// header is what the key-value metadata of a segment says.
+type header struct {
+	tenant, app string
+	from, to    uint64
+}
+
+// properties of the files: dictionaries never fall back to plain text, since a
+// batch bounds them already; numbers that climb are written as differences.
+func properties() *parquet.WriterProperties {
+	opts := []parquet.WriterProperty{
+		parquet.WithVersion(parquet.V2_LATEST),
+		parquet.WithCompression(compress.Codecs.Zstd),
+		parquet.WithDictionaryDefault(true),
+		parquet.WithDictionaryPageSizeLimit(1 << 30),
+		parquet.WithCreatedBy("serin"),
+	}
+	for c := batch.Position; c <= batch.Received; c++ {
+		name := batch.Schema.Field(int(c)).Name
+		opts = append(opts, parquet.WithDictionaryFor(name, false), parquet.WithEncodingFor(name, parquet.Encodings.DeltaBinaryPacked))
+	}
+	return parquet.NewWriterProperties(append(opts, parquet.WithDictionaryFor(batch.Schema.Field(int(batch.Value)).Name, false))...)
+}
+
+// encode writes a whole segment.
+func encode(f *os.File, h header, bs []*batch.Batch) error {
+	// pqarrow closes what can be closed; the file must stay open to be sealed.
+	w, err := pqarrow.NewFileWriter(batch.Schema, struct{ io.Writer }{f}, properties(), pqarrow.DefaultWriterProps())
+	if err != nil {
+		return err
+	}
+	for _, b := range bs {
+		rec := b.Record()
+		err := w.Write(rec)
+		rec.Release()
+		if err != nil {
+			return err
+		}
+	}
+	for _, kv := range [][2]string{
+		{"tenant", h.tenant},
+		{"app", h.app},
+		{"from", strconv.FormatUint(h.from, 10)},
+		{"to", strconv.FormatUint(h.to, 10)},
+		{dataSumKey, blank},
+		{footerSumKey, blank},
+	} {
+		if err := w.AppendKeyValueMetadata(kv[0], kv[1]); err != nil {
+			return err
+		}
+	}
+	if err := w.Close(); err != nil {
+		return err
+	}
+	return seal(f)
+}
+
+// with opens a segment, checks it and calls fn. Whatever fn cannot read is
+// corrupt.
+func with(path string, all bool, fn func(*file.Reader, header) error) (err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }() // read only: nothing to lose
+	if err := verify(f, all); err != nil {
+		return err
+	}
+	// The checksums say that these are our bytes. Should they be of a version
+	// of us that wrote something else, then Arrow v17 panics in many places
+	// where it meets a page or a Thrift structure that it does not expect.
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("%w: %v", ErrCorrupt, r)
+		}
+	}()
+	r, err := file.NewParquetReader(f)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	h, err := headerOf(r.MetaData().KeyValueMetadata())
+	if err != nil {
+		return err
+	}
+	return fn(r, h)
+}
+
+func headerOf(kv metadata.KeyValueMetadata) (h header, err error) {
+	text := func(key string) string {
+		v := kv.FindValue(key)
+		if v == nil {
+			err = errors.Join(err, fmt.Errorf("%w: no %s", ErrCorrupt, key))
+			return ""
+		}
+		return *v
+	}
+	number := func(key string) uint64 {
+		n, e := strconv.ParseUint(text(key), 10, 64)
+		if e != nil {
+			err = errors.Join(err, fmt.Errorf("%w: %s: %w", ErrCorrupt, key, e))
+		}
+		return n
+	}
+	if v := text("serin.schema"); err == nil && v != strconv.Itoa(event.SchemaVersion) {
+		return h, fmt.Errorf("event schema %s, this program reads %d", v, event.SchemaVersion)
+	}
+	h = header{tenant: text("tenant"), app: text("app"), from: number("from"), to: number("to")}
+	return h, err
+}
+
+func readHeader(path string) (h header, err error) {
+	err = with(path, false, func(_ *file.Reader, got header) error {
+		h = got
+		return nil
+	})
+	return h, err
+}
+
+// measure fills in the rows and bytes of a segment.
+func measure(i *Info) error {
+	stat, err := os.Stat(i.Path)
+	if err != nil {
+		return err
+	}
+	i.Bytes = stat.Size()
+	return with(i.Path, false, func(r *file.Reader, _ header) error {
+		i.Rows = r.NumRows()
+		return nil
+	})
+}
+
+// decode reads all batches of a segment, which must be the one that its name
+// says.
+func (s *Store) decode(ctx context.Context, path string, want header) (bs []*batch.Batch, err error) {
+	err = with(path, true, func(r *file.Reader, got header) error {
+		if got != want {
+			return fmt.Errorf("%w: it holds tenant %q, app %q, positions %d to %d", ErrCorrupt, got.tenant, got.app, got.from, got.to)
+		}
+		var props pqarrow.ArrowReadProperties
+		for c := range int(batch.Position) {
+			props.SetReadDict(c, true)
+		}
+		fr, err := pqarrow.NewFileReader(r, props, s.mem)
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrCorrupt, err)
+		}
+		for i := range r.NumRowGroups() {
+			b, err := rowGroup(ctx, fr, i)
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			if err != nil {
+				return fmt.Errorf("%w: row group %d: %w", ErrCorrupt, i, err)
+			}
+			if b.Tenant.String() != want.tenant || b.App != want.app {
+				return fmt.Errorf("%w: row group %d is of tenant %q, app %q", ErrCorrupt, i, b.Tenant, b.App)
+			}
+			bs = append(bs, b)
+		}
+		return nil
+	})
+	return bs, err
+}
+
+func rowGroup(ctx context.Context, fr *pqarrow.FileReader, i int) (*batch.Batch, error) {
+	columns := make([]int, batch.Schema.NumFields())
+	for c := range columns {
+		columns[c] = c
+	}
+	tbl, err := fr.ReadRowGroups(ctx, columns, []int{i})
+	if err != nil {
+		return nil, err
+	}
+	defer tbl.Release()
+	cols := make([]arrow.Array, tbl.NumCols())
+	for c := range cols {
+		chunks := tbl.Column(c).Data().Chunks()
+		if len(chunks) != 1 {
+			return nil, fmt.Errorf("column %s has %d chunks, want 1", tbl.Column(c).Name(), len(chunks))
+		}
+		cols[c] = chunks[0]
+	}
+	rec := array.NewRecord(tbl.Schema(), cols, tbl.NumRows())
+	defer rec.Release()
+	return batch.FromRecord(rec)
+}
