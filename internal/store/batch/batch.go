@@ -11,6 +11,8 @@ package batch
 
 import (
 	"fmt"
+	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"unsafe"
@@ -109,9 +111,48 @@ func (d *dict) append(s string) {
 			d.index[s] = code
 			d.values = append(d.values, s)
 		}
-		d.last, d.code = s, code
+		d.last, d.code = d.values[code], code // s may be in memory that the caller reuses
 	}
 	d.codes = append(d.codes, d.code)
+}
+
+// copyStrings appends a plain column. Only a text that is new is copied.
+func (d *dict) copyStrings(a *array.String) {
+	for r := range a.Len() {
+		s := a.Value(r)
+		if _, ok := d.index[s]; !ok {
+			s = strings.Clone(s)
+		}
+		d.append(s)
+	}
+}
+
+// copyCodes appends a dictionary column. It looks at each word once and at
+// codes only from there on; a Parquet reader may give a word twice.
+func (d *dict) copyCodes(a *array.Dictionary, words *array.String) error {
+	const unseen = math.MaxUint32
+	codes := make([]uint32, words.Len())
+	for i := range codes {
+		codes[i] = unseen
+	}
+	d.codes = slices.Grow(d.codes, a.Len())
+	for r := range a.Len() {
+		i := a.GetValueIndex(r)
+		if i < 0 || i >= len(codes) {
+			return fmt.Errorf("row %d has word %d of %d", r, i, len(codes))
+		}
+		if codes[i] == unseen {
+			d.append(strings.Clone(words.Value(i)))
+			codes[i] = d.codes[len(d.codes)-1]
+			continue
+		}
+		d.codes = append(d.codes, codes[i])
+	}
+	if n := len(d.codes); n > 0 {
+		d.code = d.codes[n-1]
+		d.last = d.values[d.code]
+	}
+	return nil
 }
 
 // Batch holds the events of one partition as columns. Build it with
@@ -139,7 +180,7 @@ func New(p Partition) *Batch {
 	return b
 }
 
-// Append adds the rows of one beacon: one for each event, one of kind drop for
+// Append adds the rows of one beacon of the partition: one for each event, one of kind drop for
 // each cause in its drops, and one of kind session named "beat" where it has
 // neither, so that each accepted beacon has a row. position is that of the
 // journal message, ordinal the beacon's number within it.
@@ -165,7 +206,7 @@ func (b *Batch) Append(position uint64, ordinal int, bc *event.Beacon) {
 func (b *Batch) row(position uint64, ordinal, index int, arms string, bc *event.Beacon, e *event.One) {
 	c := &bc.Ctx
 	for i, s := range [dictColumns]string{
-		Tenant: b.Partition.Tenant.String(), App: bc.App, Release: string(bc.Release), Tenancy: bc.Tenancy.String(), Arms: arms,
+		Tenant: b.Partition.Tenant.String(), App: b.Partition.App, Release: string(b.Partition.Release), Tenancy: bc.Tenancy.String(), Arms: arms,
 		SDK: bc.SDK, Platform: c.Platform, OS: c.OS, Browser: c.Browser, Device: c.Device, Network: c.Network,
 		Country: c.Country, Page: c.Page, Kind: e.Kind.String(), Name: e.Name, Unit: e.Unit,
 		Attrs: AttrsText(e.Attrs), Message: e.Message, Stack: e.Stack, Session: bc.Session, User: bc.User,
@@ -179,13 +220,15 @@ func (b *Batch) row(position uint64, ordinal, index int, arms string, bc *event.
 	b.index = append(b.index, int32(index))
 	b.time = append(b.time, e.Time)
 	b.received = append(b.received, bc.Received)
-	b.value = append(b.value, e.Value)
 	if n%8 == 0 {
 		b.valid = append(b.valid, 0)
 	}
+	value := 0. // what a null holds, so that equal events are equal bytes
 	if e.HasVal {
+		value = e.Value
 		b.valid[n/8] |= 1 << (n % 8)
 	}
+	b.value = append(b.value, value)
 }
 
 // Len returns the number of rows.
@@ -224,7 +267,7 @@ func (b *Batch) Time(row int) int64 { return b.time[row] }
 // Received returns when the server received a row, in Unix ms.
 func (b *Batch) Received(row int) int64 { return b.received[row] }
 
-// Value returns the value of a row and whether it has one.
+// Value returns the value of a row and whether it has one; 0 if not.
 func (b *Batch) Value(row int) (float64, bool) {
 	return b.value[row], b.valid[row/8]&(1<<(row%8)) != 0
 }
@@ -288,7 +331,11 @@ func FromRecord(rec arrow.Record) (*Batch, error) {
 		if len(at) != 1 {
 			return nil, fmt.Errorf("batch from record: column %s: there are %d, want 1", name, len(at))
 		}
-		return rec.Column(at[0]), nil
+		col := rec.Column(at[0])
+		if Column(i) != Value && col.NullN() > 0 {
+			return nil, fmt.Errorf("batch from record: column %s: %d nulls, want none", name, col.NullN())
+		}
+		return col, nil
 	}
 	wrong := func(i int, col arrow.Array) error {
 		return fmt.Errorf("batch from record: column %s: type %s", Schema.Field(i).Name, col.DataType())
@@ -298,19 +345,16 @@ func FromRecord(rec arrow.Record) (*Batch, error) {
 		if err != nil {
 			return nil, err
 		}
-		d := &b.dicts[i]
 		switch a := col.(type) {
 		case *array.String:
-			for r := range n {
-				d.append(strings.Clone(a.Value(r)))
-			}
+			b.dicts[i].copyStrings(a)
 		case *array.Dictionary:
 			words, ok := a.Dictionary().(*array.String)
 			if !ok {
 				return nil, wrong(i, col)
 			}
-			for r := range n {
-				d.append(strings.Clone(words.Value(a.GetValueIndex(r))))
+			if err := b.dicts[i].copyCodes(a, words); err != nil {
+				return nil, fmt.Errorf("batch from record: column %s: %w", Schema.Field(i).Name, err)
 			}
 		default:
 			return nil, wrong(i, col)

@@ -82,6 +82,16 @@ const (
 	flagMessage
 	flagStack
 	flagAttrs
+	flagsKnown = 1<<iota - 1
+)
+
+// The least bytes that the rows of a list take in a message: each reference,
+// number and tag is one byte or more.
+const (
+	minArm   = 2 // change, variant
+	minEvent = 4 // kind, flags, name, time
+	minDrop  = 2 // cause, count
+	minAttr  = 3 // key, tag, text
 )
 
 func (g *Group) event(e *event.One, received int64) {
@@ -165,8 +175,12 @@ func (g *Group) Events() int { return g.events }
 func (g *Group) Size() int { return len(g.buf) }
 
 // Seal ends the group and returns its message, which the caller owns; the
-// group is empty afterwards.
+// group is empty afterwards. The message of an empty group is nil, and no
+// message: ReadGroup does not take it.
 func (g *Group) Seal() []byte {
+	if g.beacons == 0 {
+		return nil
+	}
 	msg := binary.LittleEndian.AppendUint32(g.buf, crc32.Checksum(g.buf, castagnoli))
 	*g = Group{dict: g.dict}
 	clear(g.dict)
@@ -288,11 +302,12 @@ func (r *reader) text() string {
 	return r.dict[n-1]
 }
 
-// count reads a number of things that take at least one byte each, so that a
-// forged count cannot make us allocate more than the message holds.
-func (r *reader) count() int {
+// count reads a number of things that take at least size bytes each, so that a
+// forged count cannot make us allocate more than a fixed multiple of the
+// message, whose length the journal bounds.
+func (r *reader) count(size int) int {
 	n := r.uint()
-	if n > uint64(len(r.b)) {
+	if n > uint64(len(r.b)/size) {
 		r.fail()
 		return 0
 	}
@@ -307,20 +322,24 @@ func (r *reader) beacon(b *event.Beacon) {
 	b.Tenancy = event.Tenancy(r.byte())
 	b.Session = r.raw()
 	b.User = r.raw()
-	b.Seq = uint32(r.uint())
+	seq := r.uint()
+	if seq > math.MaxUint32 {
+		r.fail()
+	}
+	b.Seq = uint32(seq)
 	b.Received = r.int()
 	b.Sent = b.Received + r.int()
-	for range r.count() {
+	for range r.count(minArm) {
 		b.Arms = append(b.Arms, event.Arm{Change: r.text(), Variant: r.text()})
 	}
 	c := &b.Ctx
 	for _, p := range [...]*string{&c.Platform, &c.OS, &c.Browser, &c.Device, &c.Network, &c.Country, &c.Page} {
 		*p = r.text()
 	}
-	for range r.count() {
+	for n := r.count(minEvent); n > 0 && !r.bad; n-- {
 		b.Events = append(b.Events, r.event(b.Received))
 	}
-	for range r.count() {
+	for range r.count(minDrop) {
 		b.Drops = append(b.Drops, event.Dropped{Cause: r.text(), Count: r.int()})
 	}
 }
@@ -328,6 +347,10 @@ func (r *reader) beacon(b *event.Beacon) {
 func (r *reader) event(received int64) (e event.One) {
 	e.Kind = event.Kind(r.byte())
 	flags := r.byte()
+	if flags&^flagsKnown != 0 || flags&(flagInteger|flagValue) == flagInteger {
+		r.fail()
+		return e
+	}
 	e.Name = r.text()
 	e.Time = received + r.int()
 	e.HasVal = flags&flagValue != 0
@@ -347,14 +370,17 @@ func (r *reader) event(received int64) (e event.One) {
 		e.Stack = r.text()
 	}
 	if flags&flagAttrs != 0 {
-		n := r.count()
+		n := r.count(minAttr)
 		e.Attrs = make([]event.Attr, 0, n)
 		for range n {
 			a := event.Attr{Key: r.text()}
-			if a.Num = r.byte() == 1; a.Num {
-				a.Number = r.float()
-			} else {
+			switch r.byte() {
+			case 0:
 				a.Text = r.text()
+			case 1:
+				a.Num, a.Number = true, r.float()
+			default:
+				r.fail()
 			}
 			e.Attrs = append(e.Attrs, a)
 		}

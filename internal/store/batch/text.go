@@ -8,9 +8,10 @@ import (
 	"serin.dev/serin/internal/event"
 )
 
-// ArmsText writes arms as one canonical text, sorted by change, such as
+// ArmsText writes arms as one canonical text, such as
 // "flag/new-checkout=on;release/2.4.1=canary". Each of the characters
-// % = ; is written as %25, %3D or %3B, so the text reads back exactly.
+// % = ; is written as %25, %3D or %3B, so the arms read back exactly. They are
+// sorted by what is written, so that equal sets of arms are equal texts.
 func ArmsText(arms []event.Arm) string {
 	switch len(arms) {
 	case 0:

@@ -10,6 +10,7 @@ import (
 
 	"github.com/apache/arrow/go/v17/arrow"
 	"github.com/apache/arrow/go/v17/arrow/array"
+	"github.com/apache/arrow/go/v17/arrow/memory"
 	"github.com/apache/arrow/go/v17/parquet"
 	"github.com/apache/arrow/go/v17/parquet/compress"
 	"github.com/apache/arrow/go/v17/parquet/file"
@@ -152,7 +153,7 @@ func measure(i *Info) error {
 
 // decode reads all batches of a segment, which must be the one that its name
 // says.
-func (s *Store) decode(ctx context.Context, path string, want header) (bs []*batch.Batch, err error) {
+func decode(ctx context.Context, path string, want header) (bs []*batch.Batch, err error) {
 	err = with(path, true, func(r *file.Reader, got header) error {
 		if got != want {
 			return fmt.Errorf("%w: it holds tenant %q, app %q, positions %d to %d", ErrCorrupt, got.tenant, got.app, got.from, got.to)
@@ -161,7 +162,7 @@ func (s *Store) decode(ctx context.Context, path string, want header) (bs []*bat
 		for c := range int(batch.Position) {
 			props.SetReadDict(c, true)
 		}
-		fr, err := pqarrow.NewFileReader(r, props, s.mem)
+		fr, err := pqarrow.NewFileReader(r, props, memory.DefaultAllocator)
 		if err != nil {
 			return fmt.Errorf("%w: %w", ErrCorrupt, err)
 		}
@@ -183,25 +184,39 @@ func (s *Store) decode(ctx context.Context, path string, want header) (bs []*bat
 	return bs, err
 }
 
+// rowGroup reads one column after the other, in this goroutine: the readers of
+// tables and records start goroutines of their own, in which a panic of Arrow
+// would end the program.
 func rowGroup(ctx context.Context, fr *pqarrow.FileReader, i int) (*batch.Batch, error) {
-	columns := make([]int, batch.Schema.NumFields())
-	for c := range columns {
-		columns[c] = c
-	}
-	tbl, err := fr.ReadRowGroups(ctx, columns, []int{i})
-	if err != nil {
-		return nil, err
-	}
-	defer tbl.Release()
-	cols := make([]arrow.Array, tbl.NumCols())
-	for c := range cols {
-		chunks := tbl.Column(c).Data().Chunks()
-		if len(chunks) != 1 {
-			return nil, fmt.Errorf("column %s has %d chunks, want 1", tbl.Column(c).Name(), len(chunks))
+	group := fr.ParquetReader().RowGroup(i)
+	cols := make([]arrow.Array, 0, batch.Schema.NumFields())
+	fields := make([]arrow.Field, 0, cap(cols))
+	for _, f := range batch.Schema.Fields() {
+		// A reader that is canceled half-way gives neither a column nor an error.
+		if err := ctx.Err(); err != nil {
+			return nil, err
 		}
-		cols[c] = chunks[0]
+		c := group.MetaData().Schema.ColumnIndexByName(f.Name)
+		if c < 0 {
+			return nil, fmt.Errorf("no column %s", f.Name)
+		}
+		r, err := fr.GetFieldReader(context.WithoutCancel(ctx), c, map[int]bool{c: true}, []int{i})
+		if err != nil {
+			return nil, err
+		}
+		defer r.Release() // as the reader of a column chunk forgets to
+		col, err := fr.ReadColumn([]int{i}, r)
+		if err != nil {
+			return nil, err
+		}
+		defer col.Release()
+		if len(col.Chunks()) != 1 || int64(col.Len()) != group.NumRows() {
+			return nil, fmt.Errorf("column %s: %d chunks with %d rows, want 1 with %d", f.Name, len(col.Chunks()), col.Len(), group.NumRows())
+		}
+		f.Type = col.DataType() // int32 for the codes, whatever was written
+		cols, fields = append(cols, col.Chunk(0)), append(fields, f)
 	}
-	rec := array.NewRecord(tbl.Schema(), cols, tbl.NumRows())
+	rec := array.NewRecord(arrow.NewSchema(fields, nil), cols, group.NumRows())
 	defer rec.Release()
 	return batch.FromRecord(rec)
 }

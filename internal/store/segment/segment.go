@@ -20,8 +20,6 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/apache/arrow/go/v17/arrow/memory"
-
 	"serin.dev/serin/internal/store/batch"
 	"serin.dev/serin/internal/tenant"
 )
@@ -37,7 +35,6 @@ const tempSuffix = ".tmp"
 // process; two processes must not write to one directory.
 type Store struct {
 	dir string
-	mem memory.Allocator
 	// write keeps writers and DeleteAfter apart. Readers need no lock: a file
 	// never changes under its name, it is only replaced or removed.
 	write sync.Mutex
@@ -74,7 +71,7 @@ func Open(dir string) (*Store, error) {
 			return nil, fmt.Errorf("open segments: %w", err)
 		}
 	}
-	return &Store{dir: dir, mem: memory.DefaultAllocator}, nil
+	return &Store{dir: dir}, nil
 }
 
 // escapeGlob quotes what Glob would read as a pattern.
@@ -243,7 +240,7 @@ func (s *Store) Replay(ctx context.Context, id tenant.ID, app string, fn func(b 
 		return fmt.Errorf("replay: %w", err)
 	}
 	for _, i := range found {
-		bs, err := s.decode(ctx, i.Path, header{id.String(), app, i.From, i.To})
+		bs, err := decode(ctx, i.Path, header{id.String(), app, i.From, i.To})
 		if err != nil {
 			return fmt.Errorf("replay %s: %w", i.Path, err)
 		}
