@@ -1,0 +1,174 @@
+// The way in: init wires the signals to the queue, and the handle that it
+// returns carries the custom ones. Nothing in here throws into the page, other
+// than init on options that are wrong.
+import { createDelivery } from './delivery.js';
+import { watchErrors } from './errors.js';
+import { expose } from './exposure.js';
+import { cleanAttrs, isNumber } from './lib/attrs.js';
+import { describeClient } from './lib/client.js';
+import { createDrops } from './lib/drops.js';
+import { clip } from './lib/text.js';
+import { checkOptions, isText, isUser } from './options.js';
+import { createQueue } from './queue.js';
+import { watchRequests } from './requests.js';
+import { openSession } from './session.js';
+import type { Handle, Log, Options, Page, WireEvent } from './types.js';
+import { watchVitals } from './vitals.js';
+
+export type { Attributes, Context, Handle, Options } from './types.js';
+
+const MAX_NAME = 128;
+const MAX_UNIT = 16;
+const MAX_EARLY = 100;
+const SLOW_REQUEST_MS = 3_000;
+
+let running: Handle | undefined;
+
+/**
+ * Starts observation of the page. While it runs, a second call returns the
+ * first one's handle. Where there is no page, as in server-side rendering, the
+ * handle does nothing.
+ *
+ * @throws TypeError that names the option, its value and what is allowed
+ */
+export function init(options: Options, page: Page | undefined = globalThis.window): Handle {
+  checkOptions(options);
+  const nothing = (): void => {};
+  const inert: Handle = { metric: nothing, event: nothing, error: nothing, setUser: nothing, flush: nothing, stop: nothing };
+  if (running) return running;
+  if (!page?.document) return inert;
+  const log: Log = (...words) => {
+    if (options.debug) page.console.warn('serin:', ...words);
+  };
+  try {
+    return (running = start(options, page, log));
+  } catch (error) {
+    log('not started', error);
+    return inert;
+  }
+}
+
+function start(options: Options, page: Page, log: Log): Handle {
+  const { endpoint, key, arms, sampleRate = 1, slowRequestMs = SLOW_REQUEST_MS, collect = {} } = options;
+  const undo: (() => void)[] = [];
+  let stopped = false;
+
+  /** Makes a function safe to be called by the page: it is deaf after stop, and never throws. */
+  const quiet = <A extends unknown[]>(run: (...args: A) => void) => (...args: A): void => {
+    if (stopped) return;
+    try {
+      run(...args);
+    } catch (error) {
+      log(error);
+    }
+  };
+
+  const listen = (target: EventTarget, type: string, run: (event: Event) => void): void => {
+    const listener = quiet(run);
+    target.addEventListener(type, listener);
+    undo.push(() => target.removeEventListener(type, listener));
+  };
+
+  const now = (): number => page.Date.now();
+  const own = new URL(`${endpoint.replace(/\/$/, '')}/v1/beacons`, page.document.baseURI).href;
+  const drops = createDrops();
+  const session = openSession(page);
+  const delivery = createDelivery(page, `${own}?key=${encodeURIComponent(key)}`, (parcel, cause) => {
+    drops.restore(parcel.drops);
+    for (const kind in parcel.kinds) drops.count(`${kind}/${cause}`, parcel.kinds[kind]);
+  }, log);
+  const queue = createQueue(page, options, describeClient(page), session, delivery, drops);
+
+  // A page that is prerendered may never be shown, and the session belongs to
+  // the page that the user still sees: events wait until this one is shown.
+  let early: WireEvent[] | undefined = (page.document as { prerendering?: boolean }).prerendering ? [] : undefined;
+
+  /** Takes up the session, and tells the exposure where the session, or the page, is new to the server. */
+  function enter(always: boolean): void {
+    const fresh = session.claim();
+    if (!fresh && !always) return;
+    expose(arms, fresh, now(), (event) => queue.add(event, true));
+    queue.flush();
+  }
+
+  const observe = quiet((event: WireEvent): void => {
+    if (early) {
+      if (early.length < MAX_EARLY) early.push(event);
+      else drops.count(`${event.k}/queue_overflow`);
+      return;
+    }
+    // A vital tells of a page load that is over: it begins no session.
+    if (event.k !== 'vital' && session.touch()) {
+      queue.flush();
+      enter(false);
+    }
+    const sampled = event.k === 'request' ? !event.a?.failed && Number(event.a?.status) < 400 : /^(vital|metric|event)$/.test(event.k);
+    if (sampled && session.lot() >= sampleRate) drops.count(`${event.k}/sampled`);
+    else queue.add(event);
+  });
+
+  const errors = watchErrors(page, drops, collect.errors !== false, observe);
+  undo.push(errors.stop);
+
+  const begin = quiet((): void => {
+    const held = early ?? [];
+    early = undefined;
+    enter(true);
+    held.forEach(observe);
+  });
+  if (early) listen(page.document, 'prerenderingchange', begin);
+  else begin();
+
+  if (collect.requests !== false) undo.push(watchRequests(page, own, slowRequestMs, observe));
+  if (collect.vitals !== false) quiet(watchVitals)(now, observe);
+
+  // On the window and not in the capture phase, so that they run after those of
+  // web-vitals, which make the last vitals final.
+  listen(page, 'visibilitychange', () => {
+    if (early) return;
+    if (page.document.visibilityState === 'hidden') queue.flush();
+    else enter(false);
+  });
+  listen(page, 'pagehide', () => {
+    if (early) return;
+    queue.flush();
+    delivery.leave();
+    session.release();
+  });
+  listen(page, 'pageshow', (event) => {
+    if ((event as PageTransitionEvent).persisted) enter(false);
+  });
+
+  return {
+    metric: quiet((name, value, unit) => {
+      if (!isText(name, MAX_NAME) || !isNumber(value) || (unit !== undefined && !isText(unit, MAX_UNIT))) {
+        log('metric: want a name of 1 to 128 bytes, a finite number and a unit of 1 to 16 bytes, got', name, value, unit);
+        return drops.count('metric/invalid');
+      }
+      observe({ k: 'metric', n: name, t: now(), v: value, ...(unit && { u: unit }) });
+    }),
+    event: quiet((name, attrs) => {
+      if (typeof name !== 'string' || !name) {
+        log('event: want a name, got', name);
+        return drops.count('event/invalid');
+      }
+      observe({ k: 'event', n: clip(name, MAX_NAME), t: now(), ...(attrs && { a: cleanAttrs(attrs) }) });
+    }),
+    error: quiet(errors.handled),
+    setUser: quiet((user) => {
+      if (user !== undefined && !isUser(user)) return log('setUser: want a text of 1 to 64 bytes, got', user);
+      queue.setUser(user);
+    }),
+    flush: quiet(() => {
+      if (!early) queue.flush();
+    }),
+    stop: quiet(() => {
+      stopped = true;
+      running = undefined;
+      undo.forEach((one) => one());
+      queue.stop();
+      delivery.stop();
+      session.release();
+    }),
+  };
+}
