@@ -1,0 +1,136 @@
+package evalue
+
+import (
+	"fmt"
+	"math"
+	"sort"
+)
+
+// Terms of a sum that are below negligible times its largest are left out. The
+// sum is log-concave, so what is left out is smaller than the last term kept
+// times the length of a tail, and is lost in a float64.
+const negligible = 1e-17
+
+// AddBatch folds the failures of one group of sessions into m: those that were
+// seen between two looks, out of the sessions at risk at the first of the two.
+// The at-risk counts must have been frozen before any of these failures was
+// known. The sessions of a group that did not fail may be scored again at the
+// next look.
+//
+// Within a group, failures carry no order that could be trusted, so the batch
+// is scored as a whole. Given that x of the n canary and m baseline sessions
+// failed, the number u of canary failures follows Fisher's noncentral
+// hypergeometric distribution
+//
+//	P(u) = C(n,u) C(m,x-u) r^u / sum over v of C(n,v) C(m,x-v) r^v
+//
+// at odds ratio r: the odds of failing between the two looks, canary to
+// baseline. (For rare failures that is the hazard ratio; for one failure
+// AddBatch is [Grid.Add].) The factor is the likelihood ratio against r = 1,
+// where labels are exchangeable, whatever the failure probabilities are. Its
+// family has a monotone likelihood ratio in u (Lehmann & Romano, Testing
+// Statistical Hypotheses, 4.4), so the factor of a ratio above 1 rises with u
+// and has an expectation of at most 1 under every odds ratio up to 1. Tests
+// prove this by enumeration.
+//
+// The sum has up to min(x,n)+1 terms. Long ones are summed from the mode by
+// recurrence, as far as terms stay above 1e-17 of it, which takes about 18
+// standard deviations, or less than 9 sqrt(x) terms. The error of LogL is about
+// 1e-15 for short sums and 1e-16 n ln n for long ones.
+//
+// AddBatch panics with "BUG:" if a count is negative or failures exceed the
+// sessions at risk.
+func (g *Grid) AddBatch(m *Marks, canaryFailures, baselineFailures, canaryAtRisk, baselineAtRisk int64) {
+	if canaryFailures < 0 || baselineFailures < 0 || canaryFailures > canaryAtRisk || baselineFailures > baselineAtRisk {
+		panic(fmt.Sprintf("BUG: %d of %d canary and %d of %d baseline sessions failed",
+			canaryFailures, canaryAtRisk, baselineFailures, baselineAtRisk))
+	}
+	m.fit(len(g.ratios))
+	m.Canary += canaryFailures
+	m.Baseline += baselineFailures
+	h := hypergeometric{canary: float64(canaryAtRisk), baseline: float64(baselineAtRisk), failures: float64(canaryFailures + baselineFailures)}
+	lo, hi := max(0, h.failures-h.baseline), min(h.failures, h.canary)
+	if lo == hi {
+		return // one outcome was possible: no evidence
+	}
+	x := float64(canaryFailures)
+	if (hi-lo)*g.top < 500 {
+		// exp(500) is far from the ends of a float64, and the polynomial
+		// below has positive terms only: no logs are needed within it.
+		p := h.weights(lo, hi)
+		norm := math.Log(polynomial(p, 1))
+		for i, r := range g.ratios {
+			m.LogL[i] += (x-lo)*g.logs[i] - (math.Log(polynomial(p, r)) - norm)
+		}
+		return
+	}
+	norm := h.logSum(lo, hi, 1, 0)
+	for i, r := range g.ratios {
+		m.LogL[i] += x*g.logs[i] - (h.logSum(lo, hi, r, g.logs[i]) - norm)
+	}
+}
+
+// hypergeometric is the distribution of the canary's part of the failures of a
+// group of sessions. Counts are float64, which holds them exactly.
+type hypergeometric struct{ canary, baseline, failures float64 }
+
+// step returns P(u+1)/P(u) at odds ratio 1. It falls with u.
+func (h hypergeometric) step(u float64) float64 {
+	return (h.canary - u) * (h.failures - u) / ((u + 1) * (h.baseline - h.failures + u + 1))
+}
+
+// mode returns the place of the largest term at odds ratio r in [lo, hi].
+func (h hypergeometric) mode(lo, hi, r float64) float64 {
+	return lo + float64(sort.Search(int(hi-lo), func(i int) bool { return h.step(lo+float64(i))*r < 1 }))
+}
+
+// weights returns the probabilities in [lo, hi] at odds ratio 1, relative to
+// that of the mode.
+func (h hypergeometric) weights(lo, hi float64) []float64 {
+	p := make([]float64, int(hi-lo)+1)
+	mode := int(h.mode(lo, hi, 1) - lo)
+	p[mode] = 1
+	for i := mode + 1; i < len(p); i++ {
+		p[i] = p[i-1] * h.step(lo+float64(i-1))
+	}
+	for i := mode - 1; i >= 0; i-- {
+		p[i] = p[i+1] / h.step(lo+float64(i))
+	}
+	return p
+}
+
+// polynomial returns the sum of p[i] r^i.
+func polynomial(p []float64, r float64) float64 {
+	sum := 0.0
+	for i := len(p) - 1; i >= 0; i-- {
+		sum = sum*r + p[i]
+	}
+	return sum
+}
+
+// logSum returns the log of the sum over u of C(canary,u) C(baseline,
+// failures-u) r^u, less what does not depend on u and r. logR is ln r.
+func (h hypergeometric) logSum(lo, hi, r, logR float64) float64 {
+	mode := h.mode(lo, hi, r)
+	sum := 1.0
+	for u, t := mode, 1.0; u < hi; u++ {
+		if t *= h.step(u) * r; t < negligible {
+			break
+		}
+		sum += t
+	}
+	for u, t := mode, 1.0; u > lo; u-- {
+		if t /= h.step(u-1) * r; t < negligible {
+			break
+		}
+		sum += t
+	}
+	return math.Log(sum) + mode*logR -
+		logFactorial(mode) - logFactorial(h.canary-mode) -
+		logFactorial(h.failures-mode) - logFactorial(h.baseline-h.failures+mode)
+}
+
+func logFactorial(n float64) float64 {
+	l, _ := math.Lgamma(n + 1)
+	return l
+}
