@@ -175,21 +175,26 @@ func (d *Decoder) own(field string, l length) string {
 	return d.m.text(b)
 }
 
-// span is what an integer may be.
+// span is what an integer may be, what it is if that says more, and the reason
+// for refusing others.
 type span struct {
 	least, most int64
+	what        string
 	outside     event.Reason
 }
 
 func (r span) String() string {
-	return fmt.Sprintf("an integer from %d to %d", r.least, r.most)
+	if r.least == r.most {
+		return strconv.FormatInt(r.least, 10)
+	}
+	return fmt.Sprintf("%s, an integer from %d to %d", r.what, r.least, r.most)
 }
 
 var (
-	versionSpan = span{1, 1, event.ReasonVersion}
-	seqSpan     = span{0, math.MaxUint32, event.ReasonRange}
-	countSpan   = span{1, event.MaxMagnitude, event.ReasonRange}
-	timeSpan    = span{0, event.MaxMagnitude, event.ReasonClock}
+	versionSpan = span{event.SchemaVersion, event.SchemaVersion, "", event.ReasonVersion}
+	seqSpan     = span{0, math.MaxUint32, "a sequence number", event.ReasonRange}
+	countSpan   = span{1, event.MaxMagnitude, "a count", event.ReasonRange}
+	timeSpan    = span{0, event.MaxMagnitude, "Unix milliseconds", event.ReasonClock}
 )
 
 // integer reads an integer that is written as one: 7 and not 7.0 or 7e0, which

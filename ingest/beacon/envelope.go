@@ -29,7 +29,7 @@ var required = []struct {
 	bit       uint
 	key, want string
 }{
-	{keyV, "v", fmt.Sprint(event.SchemaVersion)},
+	{keyV, "v", versionSpan.String()},
 	{keyApp, "app", nameLength.String()},
 	{keyRelease, "release", nameLength.String()},
 	{keySession, "session", wantSession},

@@ -168,7 +168,11 @@ func (d *Decoder) duration(e *event.One, unit string) {
 	case e.Value < 0:
 		d.fail(event.ReasonRange, "v", fmt.Append(nil, e.Value), "0 or more")
 	case e.Unit != "" && e.Unit != unit:
-		d.fail(event.ReasonName, "u", []byte(e.Unit), fmt.Sprintf("%q or none", unit))
+		want := "no unit"
+		if unit != "" {
+			want = unit + " or none"
+		}
+		d.fail(event.ReasonName, "u", []byte(e.Unit), want)
 	}
 	e.Unit = unit
 }
