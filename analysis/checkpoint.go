@@ -1,0 +1,69 @@
+package analysis
+
+import (
+	"bytes"
+	"encoding/gob"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"serin.dev/serin/analysis/canary"
+	"serin.dev/serin/analysis/cell"
+	"serin.dev/serin/analysis/session"
+	"serin.dev/serin/internal/store/segment"
+)
+
+// checkpointVersion changes with any change of what is kept; another version
+// is not read, and the analysis starts again from the logs.
+const checkpointVersion = 1
+
+// checkpoint is the fold and the places in both logs that it stands for.
+type checkpoint struct {
+	Version  int
+	Position uint64
+	Control  uint64
+	Fold     *fold
+}
+
+func loadCheckpoint(path string) (checkpoint, error) {
+	empty := checkpoint{Fold: newFold()}
+	data, err := segment.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return empty, nil
+	}
+	if err != nil {
+		return empty, fmt.Errorf("read checkpoint: %w", err)
+	}
+	var cp checkpoint
+	if err := gob.NewDecoder(bytes.NewReader(data)).Decode(&cp); err != nil {
+		return empty, fmt.Errorf("read checkpoint %s: %w (remove it to start again from the journal)", path, err)
+	}
+	if cp.Version != checkpointVersion {
+		return empty, nil
+	}
+	// gob leaves out empty maps.
+	if cp.Fold.Table == nil {
+		cp.Fold.Table = session.NewTable()
+	}
+	if cp.Fold.Table.Sessions == nil {
+		cp.Fold.Table.Sessions = map[session.Key]*session.Session{}
+	}
+	if cp.Fold.Cells == nil || cp.Fold.Cells.Cells == nil {
+		cp.Fold.Cells = cell.NewStore()
+	}
+	if cp.Fold.Tests == nil {
+		cp.Fold.Tests = map[rolloutKey]*canary.Test{}
+	}
+	for _, t := range cp.Fold.Tests {
+		t.Restore()
+	}
+	return cp, nil
+}
+
+func saveCheckpoint(path string, cp checkpoint) error {
+	var buf bytes.Buffer
+	if err := gob.NewEncoder(&buf).Encode(cp); err != nil {
+		return fmt.Errorf("write checkpoint: %w", err)
+	}
+	return segment.WriteFile(path, buf.Bytes())
+}

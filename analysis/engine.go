@@ -1,0 +1,370 @@
+// Package analysis is the evaluation loop: it follows the journal, folds its
+// batches into sessions, cells and the tests of rollouts, writes segments, and
+// hands out verdicts.
+//
+// There are two logs. The events log holds groups of beacons; the control log
+// holds what was asked of rollouts and what was answered. All state is a pure
+// function of both, so that a checkpoint is only a short cut: with none, the
+// analysis reads both from their beginnings and comes to the same verdicts.
+package analysis
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"serin.dev/serin/analysis/canary"
+	"serin.dev/serin/analysis/session"
+	"serin.dev/serin/analysis/verdict"
+	"serin.dev/serin/internal/event"
+	"serin.dev/serin/internal/store/batch"
+	"serin.dev/serin/internal/store/journal"
+	"serin.dev/serin/internal/store/segment"
+	"serin.dev/serin/internal/tenant"
+)
+
+// Errors of the commands on rollouts.
+var (
+	ErrNotFound = errors.New("no such rollout")
+	ErrExists   = errors.New("a rollout with this id exists")
+	ErrStage    = errors.New("stage not allowed")
+)
+
+// Options say what an engine works on.
+type Options struct {
+	Events, Control *journal.Log
+	Segments        *segment.Store
+	Checkpoint      string        // file
+	Every           time.Duration // between evaluations; default 500 ms
+	SealAfter       time.Duration // longest time between seals; default 10 s
+	SealRows        int           // rows that force a seal; default 200,000
+	Logger          *slog.Logger
+	Now             func() time.Time // default time.Now
+}
+
+// Engine is the analysis of one process. Its methods are safe for concurrent
+// use.
+type Engine struct {
+	o       Options
+	metrics *metricSet
+
+	mu       sync.Mutex
+	fold     *fold
+	position uint64   // of the last folded message
+	control  uint64   // control log position that the fold includes
+	behind   bool     // the journal holds more than was folded in time
+	queue    []placed // commands that the fold has not reached
+	latest   map[rolloutKey]*issued
+	records  map[rolloutKey][]Record // commands and verdicts, for people and the backtest
+	ledgered map[rolloutKey]int      // how many records the ledger beside the segments has
+	recent   map[string]*ring        // by tenant
+	changed  chan struct{}           // closed and replaced at every new verdict
+
+	pending map[batch.Partition]*batch.Batch // rows not in a segment yet
+	order   []batch.Partition
+	rows    int
+	sealed  uint64 // position up to which segments and checkpoint are durable
+	ready   bool
+}
+
+// placed is a record with its place in the control log.
+type placed struct {
+	Record
+	pos uint64
+}
+
+// issued is the last verdict recorded for a rollout, and the evaluation that
+// last confirmed it.
+type issued struct {
+	recorded verdict.Verdict
+	current  verdict.Verdict
+}
+
+// Open restores the engine's state from its checkpoint and the control log.
+// Segments beyond the checkpoint are removed: the journal still has their rows.
+func Open(ctx context.Context, o Options) (*Engine, error) {
+	if o.Every == 0 {
+		o.Every = 500 * time.Millisecond
+	}
+	if o.SealAfter == 0 {
+		o.SealAfter = 10 * time.Second
+	}
+	if o.SealRows == 0 {
+		o.SealRows = 200_000
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	e := &Engine{o: o, metrics: newMetricSet(), latest: map[rolloutKey]*issued{}, records: map[rolloutKey][]Record{},
+		ledgered: map[rolloutKey]int{}, recent: map[string]*ring{}, changed: make(chan struct{}), pending: map[batch.Partition]*batch.Batch{}}
+	cp, err := loadCheckpoint(o.Checkpoint)
+	if err != nil {
+		return nil, err
+	}
+	e.fold, e.position, e.control, e.sealed = cp.Fold, cp.Position, cp.Control, cp.Position
+	removed, err := o.Segments.DeleteAfter(e.position)
+	if err != nil {
+		return nil, fmt.Errorf("remove segments beyond the checkpoint: %w", err)
+	}
+	_, last, err := o.Control.Bounds(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("open control log: %w", err)
+	}
+	if last > 0 {
+		err = o.Control.Scan(ctx, 1, last, func(m journal.Message) error {
+			r, err := ParseRecord(m.Data)
+			if err != nil {
+				return fmt.Errorf("position %d: %w", m.Pos, err)
+			}
+			e.restore(placed{r, m.Pos})
+			return nil
+		})
+		if err != nil {
+			return nil, fmt.Errorf("read control log: %w", err)
+		}
+	}
+	e.runQueue(e.position)
+	o.Logger.Info("analysis restored", "position", e.position, "control", e.control, "rollouts", len(e.fold.Tests), "segments_removed", removed)
+	return e, nil
+}
+
+// restore takes in one record of the control log at start.
+func (e *Engine) restore(r placed) {
+	k := rolloutKey{r.Tenant, r.ID}
+	switch {
+	case r.command():
+		e.records[k] = append(e.records[k], r.Record)
+		if r.pos > e.control {
+			e.queue = append(e.queue, r)
+		}
+	case r.Type == TypeVerdict:
+		e.records[k] = append(e.records[k], r.Record)
+		e.latest[k] = &issued{recorded: *r.Verdict, current: *r.Verdict}
+		// A rollback that was given stays given, wherever the checkpoint stood.
+		if t := e.fold.Tests[k]; t != nil && r.pos > e.control {
+			t.Latched = latches(r.Verdict)
+		}
+	}
+}
+
+func latches(v *verdict.Verdict) bool {
+	return v.Decision == verdict.Rollback && v.Reasons[0].Code != verdict.Override
+}
+
+// runQueue applies the commands that were given when the fold stood at or
+// before position.
+func (e *Engine) runQueue(position uint64) {
+	for len(e.queue) > 0 && e.queue[0].Position <= position {
+		r := e.queue[0]
+		apply(e.fold.Tests, r.Record)
+		e.control = r.pos
+		e.queue = e.queue[1:]
+		// A verdict recorded after this command may have latched.
+		if l := e.latest[rolloutKey{r.Tenant, r.ID}]; l != nil && latches(&l.recorded) {
+			e.fold.Tests[rolloutKey{r.Tenant, r.ID}].Latched = true
+		}
+	}
+}
+
+// Run follows the journal until ctx ends. It returns an error only for what a
+// restart has to mend; what is not sealed by then is read again from the
+// journal.
+func (e *Engine) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	_, last, err := e.o.Events.Bounds(ctx)
+	if err != nil {
+		return fmt.Errorf("open events log: %w", err)
+	}
+	e.mu.Lock()
+	e.ready = e.position >= last
+	e.mu.Unlock()
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if err := e.evaluateLoop(ctx, last); err != nil {
+			cancel(err)
+		}
+	})
+	err = e.o.Events.Follow(ctx, e.position+1, func(m journal.Message) error { return e.message(m) })
+	cancel(err)
+	wg.Wait()
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	return nil
+}
+
+// message folds one group of beacons.
+func (e *Engine) message(m journal.Message) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.runQueue(m.Pos - 1)
+	ordinal := -1
+	err := batch.ReadGroup(m.Data, func(id tenant.ID, b *event.Beacon) error {
+		ordinal++
+		s, admission := e.fold.Table.Admit(session.Key{Tenant: id.String(), App: b.App, ID: b.Session}, b.Seq, b.Received)
+		if admission == session.Duplicate {
+			e.metrics.duplicates.Inc()
+			return nil
+		}
+		p := batch.Partition{Tenant: id, App: b.App, Release: b.Release}
+		bt := e.pending[p]
+		if bt == nil {
+			bt = batch.New(p)
+			e.pending[p] = bt
+			e.order = append(e.order, p)
+		}
+		lo := bt.Len()
+		bt.Append(m.Pos, ordinal, b)
+		e.fold.beacon(s, admission == session.First, bt, lo, bt.Len())
+		e.rows += bt.Len() - lo
+		e.metrics.events.Add(bt.Len() - lo)
+		e.remember(id, bt, lo)
+		return nil
+	})
+	if err != nil {
+		// The journal checks what it stores, so this is a fault of ours or of
+		// the disk: a verdict on a guess would be worse than none.
+		return fmt.Errorf("fold position %d: %w", m.Pos, err)
+	}
+	e.position = m.Pos
+	e.metrics.position.Store(m.Pos)
+	return nil
+}
+
+// evaluateLoop asks all tests for their verdicts, and seals.
+func (e *Engine) evaluateLoop(ctx context.Context, last uint64) error {
+	tick := time.NewTicker(e.o.Every)
+	defer tick.Stop()
+	lastSeal := e.o.Now()
+	caughtUp := e.o.Now()
+	for {
+		select {
+		case <-ctx.Done():
+			return e.seal(context.WithoutCancel(ctx))
+		case <-tick.C:
+		}
+		_, newest, err := e.o.Events.Bounds(ctx)
+		if ctx.Err() != nil {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("read the journal's bounds: %w", err)
+		}
+		now := e.o.Now()
+		e.mu.Lock()
+		if !e.ready {
+			e.ready = e.position >= last
+		}
+		if e.position+64 >= newest {
+			caughtUp = now
+		}
+		e.behind = now.Sub(caughtUp) > 10*time.Second
+		e.metrics.lag.Store(newest - min(newest, e.position))
+		full := e.rows >= e.o.SealRows
+		var errEval error
+		if e.ready {
+			errEval = e.evaluate(ctx, now)
+		}
+		e.mu.Unlock()
+		if errEval != nil {
+			return errEval
+		}
+		if full || now.Sub(lastSeal) >= e.o.SealAfter {
+			if err := e.seal(ctx); err != nil {
+				return err
+			}
+			lastSeal = now
+		}
+	}
+}
+
+// evaluate records the verdicts that differ from the last. The caller holds mu.
+func (e *Engine) evaluate(ctx context.Context, now time.Time) error {
+	for k, t := range e.fold.Tests {
+		v := t.Decide(canary.Question{At: now.UnixMilli(), Position: e.position, Behind: e.behind})
+		prev := e.latest[k]
+		if prev != nil && !transition(&prev.recorded, &v) {
+			v.Number, prev.current = prev.recorded.Number, v
+			prev.current.Number = prev.recorded.Number
+			continue
+		}
+		v.Number = 1
+		if prev != nil {
+			v.Number = prev.recorded.Number + 1
+		}
+		if _, err := e.record(ctx, Record{Type: TypeVerdict, Tenant: k.Tenant, ID: k.ID, At: now.UnixMilli(), Position: e.position, Verdict: &v}); err != nil {
+			return err
+		}
+		e.latest[k] = &issued{recorded: v, current: v}
+		e.metrics.verdict(v.Decision)
+		e.o.Logger.Info("verdict", "tenant", k.Tenant, "rollout", k.ID, "number", v.Number, "decision", v.Decision.String(), "sentence", v.Sentence)
+		close(e.changed)
+		e.changed = make(chan struct{})
+	}
+	return nil
+}
+
+// transition reports whether a verdict says something else than the last one.
+func transition(old, v *verdict.Verdict) bool {
+	return old.Decision != v.Decision || old.Stage != v.Stage || old.Policy != v.Policy || old.Reasons[0].Code != v.Reasons[0].Code
+}
+
+// record appends to the control log. The caller holds mu.
+func (e *Engine) record(ctx context.Context, r Record) (uint64, error) {
+	data, err := json.Marshal(r)
+	if err != nil {
+		return 0, fmt.Errorf("record %s of %s: %w", r.Type, r.ID, err)
+	}
+	pos, err := e.o.Control.Append(ctx, data)
+	if err != nil {
+		return 0, fmt.Errorf("record %s of %s: %w", r.Type, r.ID, err)
+	}
+	k := rolloutKey{r.Tenant, r.ID}
+	e.records[k] = append(e.records[k], r)
+	return pos, nil
+}
+
+// seal makes what was folded durable as segments, and then the checkpoint that
+// stands for them. A crash between the two leaves segments that [Open] removes.
+func (e *Engine) seal(ctx context.Context) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	start := e.o.Now()
+	if e.position > e.sealed {
+		var batches []*batch.Batch
+		for _, p := range e.order {
+			batches = append(batches, e.pending[p])
+		}
+		if len(batches) > 0 {
+			if _, err := e.o.Segments.Write(ctx, e.sealed+1, e.position, batches); err != nil {
+				return fmt.Errorf("write segments up to %d: %w", e.position, err)
+			}
+		}
+	}
+	e.fold.Cells.Forget(e.fold.Table.Now)
+	e.fold.Table.Sweep()
+	for k, rs := range e.records {
+		if e.ledgered[k] == len(rs) {
+			continue
+		}
+		data, err := json.MarshalIndent(rs, "", " ")
+		if err != nil {
+			return fmt.Errorf("write ledger of %s: %w", k.ID, err)
+		}
+		if err := e.o.Segments.PutLedger(k.Tenant, k.ID, data); err != nil {
+			return err
+		}
+		e.ledgered[k] = len(rs)
+	}
+	if err := saveCheckpoint(e.o.Checkpoint, checkpoint{Version: checkpointVersion, Position: e.position, Control: e.control, Fold: e.fold}); err != nil {
+		return err
+	}
+	e.pending, e.order, e.rows, e.sealed = map[batch.Partition]*batch.Batch{}, nil, 0, e.position
+	e.metrics.seals.UpdateDuration(start)
+	return nil
+}

@@ -1,0 +1,221 @@
+// Package session folds batches into session outcomes: what one session
+// contributes to a verdict, each metric once. It also decides which beacons
+// are duplicates, since (session, seq) is what makes a beacon idempotent.
+//
+// A [Table] is a pure function of the rows it was shown, in their order: it
+// reads no clock, and its time is the receive time of the rows.
+package session
+
+import (
+	"math"
+	"slices"
+
+	"serin.dev/serin/internal/event"
+	"serin.dev/serin/internal/store/batch"
+)
+
+// Metric is a guardrail metric: something that a session fails at most once.
+// The numbers are kept in checkpoints: append only.
+type Metric uint8
+
+// The metrics. A session fails
+const (
+	Errors    Metric = iota // with an uncaught error, a crash or an ANR
+	LCP                     // with a Largest Contentful Paint above 2,500 ms
+	INP                     // with an Interaction to Next Paint above 200 ms
+	CLS                     // with a Cumulative Layout Shift above 0.1
+	Requests                // with a request that got no answer or a 5xx
+	Telemetry               // by saying nothing after its first beacon
+	Metrics                 // how many metrics there are
+)
+
+var metricNames = [Metrics]string{"error_free", "lcp_good", "inp_good", "cls_good", "requests_ok", "telemetry"}
+
+// String returns the guardrail's name.
+func (m Metric) String() string { return metricNames[m] }
+
+// ParseMetric reads a guardrail's name.
+func ParseMetric(s string) (Metric, bool) {
+	i := slices.Index(metricNames[:], s)
+	return Metric(max(i, 0)), i >= 0
+}
+
+// Names returns the guardrails' names in order.
+func Names() []string { return slices.Clone(metricNames[:]) }
+
+// The limits of good of the Core Web Vitals (https://web.dev/articles/vitals).
+const (
+	GoodLCP = 2500 // ms
+	GoodINP = 200  // ms
+	GoodCLS = 0.1
+)
+
+// TTL is how long after its last beacon a session is kept, in ms of receive
+// time. An SDK ends a session after 4 hours, so that a retry of a forgotten
+// session can only come from a queue that was offline for longer.
+const TTL = 6 * 3600_000
+
+// maxSparse bounds the numbers kept out of order for one session: a forged
+// seq costs memory, so past this a beacon is refused.
+const maxSparse = 512
+
+// Key names a session.
+type Key struct{ Tenant, App, ID string }
+
+// Session is what is known of one session. All fields are kept in checkpoints.
+type Session struct {
+	Key     Key
+	Entered int64  // receive time of the first beacon, Unix ms
+	Last    int64  // receive time of the newest beacon
+	Next    uint32 // all numbers below were seen
+	Sparse  []uint32
+	Beacons int64 // distinct beacons
+	Failed  uint16
+	// Enrolled is where the session counts; written by the owner of the table.
+	Enrolled []Enrollment
+}
+
+// Enrollment is a session's place in one rollout, fixed at its first beacon.
+type Enrollment struct {
+	Rollout string
+	Canary  bool
+	Stratum int
+	Epoch   int64
+}
+
+// Gap returns how many numbers below the highest seen are missing: beacons
+// that were made and did not arrive, so far.
+func (s *Session) Gap() int64 {
+	if len(s.Sparse) == 0 {
+		return 0
+	}
+	return int64(slices.Max(s.Sparse)) - int64(s.Next) + 1 - int64(len(s.Sparse))
+}
+
+// Has reports whether the session failed a metric.
+func (s *Session) Has(m Metric) bool { return s.Failed&(1<<m) != 0 }
+
+// Table holds the sessions of all tenants. It is not safe for concurrent use.
+type Table struct {
+	Sessions map[Key]*Session
+	Now      int64 // highest receive time seen, Unix ms
+	swept    int64
+}
+
+// NewTable returns an empty table.
+func NewTable() *Table { return &Table{Sessions: map[Key]*Session{}} }
+
+// Admission says what a beacon is to its session.
+type Admission int
+
+// The admissions.
+const (
+	Fresh     Admission = iota // a beacon not seen before
+	First                      // the first of its session
+	Duplicate                  // seen before, or beyond what is remembered
+)
+
+// Admit marks a beacon as seen and says whether it is new.
+func (t *Table) Admit(k Key, seq uint32, received int64) (*Session, Admission) {
+	t.Now = max(t.Now, received)
+	s, ok := t.Sessions[k]
+	if ok && received-s.Last > TTL {
+		ok = false // whether or not [Table.Sweep] came by already
+	}
+	if !ok {
+		s = &Session{Key: k, Entered: received}
+		t.Sessions[k] = s
+	}
+	switch {
+	case seq < s.Next || slices.Contains(s.Sparse, seq):
+		return s, Duplicate
+	case seq == s.Next:
+		s.Next++
+		for {
+			i := slices.Index(s.Sparse, s.Next)
+			if i < 0 {
+				break
+			}
+			s.Sparse = slices.Delete(s.Sparse, i, i+1)
+			s.Next++
+		}
+	case len(s.Sparse) >= maxSparse:
+		return s, Duplicate
+	default:
+		s.Sparse = append(s.Sparse, seq)
+	}
+	s.Last = max(s.Last, received)
+	s.Beacons++
+	if !ok {
+		return s, First
+	}
+	return s, Fresh
+}
+
+// Fold applies the rows [lo, hi) of one beacon to its session and returns the
+// metrics that it failed just now, for the first time. The slice is valid
+// until the next call.
+func (t *Table) Fold(s *Session, b *batch.Batch, lo, hi int) (failed []Metric) {
+	for r := lo; r < hi; r++ {
+		if m, ok := Failure(b, r); ok && !s.Has(m) {
+			s.Failed |= 1 << m
+			failed = append(failed, m)
+		}
+	}
+	return failed
+}
+
+// Failure says which metric the event in a row fails, if any.
+func Failure(b *batch.Batch, row int) (Metric, bool) {
+	switch b.Kind(row) {
+	case event.Crash, event.ANR:
+		return Errors, true
+	case event.Error:
+		handled, ok := attr(b, row, "handled")
+		return Errors, !ok || handled.Text != "true"
+	case event.Vital:
+		v, ok := b.Value(row)
+		if !ok || math.IsNaN(v) {
+			return 0, false
+		}
+		switch b.Text(batch.Name, row) {
+		case "LCP":
+			return LCP, v > GoodLCP
+		case "INP":
+			return INP, v > GoodINP
+		case "CLS":
+			return CLS, v > GoodCLS
+		}
+	case event.Request:
+		a, ok := attr(b, row, "failed")
+		return Requests, ok && a.Text == "true"
+	case event.NetFail:
+		return Requests, true
+	}
+	return 0, false
+}
+
+func attr(b *batch.Batch, row int, key string) (event.Attr, bool) {
+	for _, a := range batch.ParseAttrs(b.Text(batch.Attrs, row)) {
+		if a.Key == key {
+			return a, true
+		}
+	}
+	return event.Attr{}, false
+}
+
+// Sweep forgets sessions whose last beacon is older than [TTL], at most once a
+// minute of receive time, and returns how many it forgot.
+func (t *Table) Sweep() (forgotten int) {
+	if t.Now-t.swept < 60_000 {
+		return 0
+	}
+	t.swept = t.Now
+	for k, s := range t.Sessions {
+		if t.Now-s.Last > TTL {
+			delete(t.Sessions, k)
+			forgotten++
+		}
+	}
+	return forgotten
+}

@@ -1,0 +1,167 @@
+// Package verdict holds what the analysis hands out: the numbered answer for a
+// stage of a rollout, with its evidence and its reasons. Alerting and the API
+// know the analysis by this package alone.
+//
+// Three layers are kept apart. Evidence is statistics; a verdict is a decision;
+// an action is what a delivery tool then does, and is not ours.
+package verdict
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"slices"
+	"time"
+)
+
+// Decision is what a delivery tool should do. The zero value is [Hold]: a
+// verdict that was never computed must never promote.
+type Decision int
+
+// The decisions.
+const (
+	Hold     Decision = iota // still collecting, or something is wrong with the data; the reasons say which
+	Promote                  // every required guardrail is proven not worse than its margin
+	Rollback                 // harm is proven, or the time ran out without proof of safety; latched
+)
+
+var decisionNames = []string{"hold", "promote", "rollback"}
+
+// String returns hold, promote or rollback.
+func (d Decision) String() string { return decisionNames[d] }
+
+// MarshalText writes the decision's name.
+func (d Decision) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+// UnmarshalText reads a decision's name.
+func (d *Decision) UnmarshalText(b []byte) error {
+	i := slices.Index(decisionNames, string(b))
+	if i < 0 {
+		return fmt.Errorf("decision %q: want hold, promote or rollback", b)
+	}
+	*d = Decision(i)
+	return nil
+}
+
+// Code names a reason. The list is closed, append only.
+type Code string
+
+// The reasons.
+const (
+	Harm        Code = "harm"                  // the harm evidence reached 1/alpha
+	Safe        Code = "safe"                  // every required guardrail reached 1/beta
+	Collecting  Code = "collecting"            // minimum exposure or dwell is not reached
+	Evidence    Code = "evidence"              // the evidence does not suffice yet
+	NoExposure  Code = "no_exposure"           // no session of an arm was seen
+	SampleRatio Code = "sample_ratio_mismatch" // the arms' shares are not as planned
+	Deadline    Code = "deadline"              // the stage's deadline passed without proof of safety
+	Stale       Code = "stale"                 // the analysis is behind the journal
+	Override    Code = "override"              // a person decided; who and why are told
+)
+
+// Reason says why, for machines and for people.
+type Reason struct {
+	Code Code   `json:"code"`
+	Text string `json:"text"`
+}
+
+// Bound is a number that may be infinite or unknown (NaN); JSON shows such a
+// one as null.
+type Bound float64
+
+// MarshalJSON writes null for NaN and infinities.
+func (b Bound) MarshalJSON() ([]byte, error) {
+	if math.IsNaN(float64(b)) || math.IsInf(float64(b), 0) {
+		return []byte("null"), nil
+	}
+	return json.Marshal(float64(b))
+}
+
+// UnmarshalJSON reads null as NaN.
+func (b *Bound) UnmarshalJSON(p []byte) error {
+	if string(p) == "null" {
+		*b = Bound(math.NaN())
+		return nil
+	}
+	return json.Unmarshal(p, (*float64)(b))
+}
+
+// Arms counts something on both sides.
+type Arms struct {
+	Canary   int64 `json:"canary"`
+	Baseline int64 `json:"baseline"`
+}
+
+// Effect is the canary's odds of failing relative to the baseline's, with a
+// confidence sequence that holds at all looks at once.
+type Effect struct {
+	Ratio Bound   `json:"ratio"` // point estimate; null: no failure was seen yet
+	Lo    Bound   `json:"lo"`
+	Hi    Bound   `json:"hi"` // null: no upper bound yet
+	Alpha float64 `json:"alpha"`
+}
+
+// Finding is the evidence on one guardrail, over all strata or in one of them.
+// Log e-values are natural logarithms.
+type Finding struct {
+	Guardrail string  `json:"guardrail"`
+	Stratum   string  `json:"stratum,omitempty"` // empty: all strata
+	Sessions  Arms    `json:"sessions"`
+	Failures  Arms    `json:"failures"` // sessions that failed
+	Effect    Effect  `json:"effect"`
+	LogEHarm  Bound   `json:"log_e_harm"`
+	LogESafe  Bound   `json:"log_e_safe,omitempty"`
+	Margin    float64 `json:"margin,omitempty"` // tolerated worsening of the odds: 0.25 is 25 %
+	Required  bool    `json:"required,omitempty"`
+	Blamed    bool    `json:"blamed,omitempty"`
+}
+
+// Radius is how far a change reached and what it did there.
+type Radius struct {
+	Sessions int64 `json:"sessions"` // canary sessions
+	Users    int64 `json:"users"`    // canary users, estimated to about 2 %
+	Excess   Bound `json:"excess_failed_sessions"`
+	ExcessLo Bound `json:"excess_lo"`
+	ExcessHi Bound `json:"excess_hi"`
+}
+
+// Verdict is the answer for one stage. Number rises by one with every verdict
+// of a rollout; a receiver drops any number that is not above the last one.
+type Verdict struct {
+	Version    int       `json:"v"` // of this schema: 1
+	Tenant     string    `json:"tenant"`
+	Rollout    string    `json:"rollout"`
+	App        string    `json:"app"`
+	Change     string    `json:"change"`
+	Canary     string    `json:"canary"`
+	Baseline   string    `json:"baseline"`
+	Number     uint64    `json:"number"`
+	Decision   Decision  `json:"decision"`
+	Stage      int       `json:"stage"` // from 0
+	Weight     float64   `json:"weight"`
+	Reasons    []Reason  `json:"reasons"`
+	Sentence   string    `json:"sentence"` // one that a person can act on
+	Policy     string    `json:"policy"`   // digest of the policy in force
+	IssuedAt   time.Time `json:"issued_at"`
+	ValidUntil time.Time `json:"valid_until"` // a promote is a lease; after this it must be read as hold
+	Position   uint64    `json:"position"`    // journal position of the evidence
+	Sessions   Arms      `json:"sessions"`
+	LogEHarm   Bound     `json:"log_e_harm"`
+	LogNeeded  float64   `json:"log_e_needed"` // ln(1/alpha)
+	LogERatio  Bound     `json:"log_e_sample_ratio"`
+	Findings   []Finding `json:"findings"`
+	Blame      []Finding `json:"blame,omitempty"` // guardrails and strata that e-BH names, strongest first
+	Radius     Radius    `json:"blast_radius"`
+}
+
+// At returns the decision as it must be read at a time: a promote whose lease
+// has run out is a hold.
+func (v *Verdict) At(now time.Time) Decision {
+	if v.Decision == Promote && now.After(v.ValidUntil) {
+		return Hold
+	}
+	return v.Decision
+}
+
+// Unknown is the [Bound] of what is not known.
+var Unknown = Bound(math.NaN())
