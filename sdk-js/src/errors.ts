@@ -3,7 +3,7 @@
 // without a release of every page.
 import { clip } from './lib/text.js';
 import type { DropCounter } from './lib/drops.js';
-import type { Observe, Page } from './types.js';
+import type { Listen, Observe, Page } from './types.js';
 
 // One fault in a loop must not hide the others, nor cost the user's bandwidth.
 const MAX_REPEATS = 5;
@@ -46,14 +46,8 @@ function describeEvent({ message, filename, lineno, colno }: ErrorEvent): Descri
   return { name, message: text, stack: filename ? `at ${filename}:${lineno}:${colno}` : '' };
 }
 
-export interface Errors {
-  /** Reports an error that the page handled. */
-  handled(error: unknown): void;
-  /** Removes the listeners. */
-  stop(): void;
-}
-
-export function watchErrors(page: Page, drops: DropCounter, uncaught: boolean, observe: Observe): Errors {
+/** Returns how to report an error that the page handled. */
+export function watchErrors(page: Page, drops: DropCounter, listen: Listen, observe: Observe): (error: unknown) => void {
   const seen = new Map<string, number>();
 
   function report({ name, message, stack }: Described, handled: boolean): void {
@@ -72,18 +66,10 @@ export function watchErrors(page: Page, drops: DropCounter, uncaught: boolean, o
     });
   }
 
-  const onError = (event: ErrorEvent): void =>
-    report(event.error == null ? describeEvent(event) : describe(event.error), false);
-  const onRejection = (event: PromiseRejectionEvent): void => report(describe(event.reason), false);
-  if (uncaught) {
-    page.addEventListener('error', onError);
-    page.addEventListener('unhandledrejection', onRejection);
-  }
-  return {
-    handled: (error) => report(describe(error), true),
-    stop() {
-      page.removeEventListener('error', onError);
-      page.removeEventListener('unhandledrejection', onRejection);
-    },
-  };
+  listen(page, 'error', (event) => {
+    const { error } = event as ErrorEvent;
+    report(error == null ? describeEvent(event as ErrorEvent) : describe(error), false);
+  });
+  listen(page, 'unhandledrejection', (event) => report(describe((event as PromiseRejectionEvent).reason), false));
+  return (error) => report(describe(error), true);
 }

@@ -12,7 +12,7 @@ import { checkOptions, isText, isUser } from './options.js';
 import { createQueue } from './queue.js';
 import { watchRequests } from './requests.js';
 import { openSession } from './session.js';
-import type { Handle, Log, Options, Page, WireEvent } from './types.js';
+import type { Handle, Listen, Log, Options, Page, WireEvent } from './types.js';
 import { watchVitals } from './vitals.js';
 
 export type { Attributes, Context, Handle, Options } from './types.js';
@@ -63,7 +63,7 @@ function start(options: Options, page: Page, log: Log): Handle {
     }
   };
 
-  const listen = (target: EventTarget, type: string, run: (event: Event) => void): void => {
+  const listen: Listen = (target, type, run) => {
     const listener = quiet(run);
     target.addEventListener(type, listener);
     undo.push(() => target.removeEventListener(type, listener));
@@ -107,8 +107,8 @@ function start(options: Options, page: Page, log: Log): Handle {
     else queue.add(event);
   });
 
-  const errors = watchErrors(page, drops, collect.errors !== false, observe);
-  undo.push(errors.stop);
+  const deaf: Listen = () => {};
+  const handled = watchErrors(page, drops, collect.errors === false ? deaf : listen, observe);
 
   const begin = quiet((): void => {
     const held = early ?? [];
@@ -119,20 +119,23 @@ function start(options: Options, page: Page, log: Log): Handle {
   if (early) listen(page.document, 'prerenderingchange', begin);
   else begin();
 
-  if (collect.requests !== false) undo.push(watchRequests(page, own, slowRequestMs, observe));
-  if (collect.vitals !== false) quiet(watchVitals)(now, observe);
+  quiet(() => {
+    if (collect.requests !== false) undo.push(watchRequests(page, own, slowRequestMs, listen, observe));
+  })();
+  quiet(() => {
+    if (collect.vitals !== false) watchVitals(now, observe);
+  })();
 
   // On the window and not in the capture phase, so that they run after those of
   // web-vitals, which make the last vitals final.
   listen(page, 'visibilitychange', () => {
     if (early) return;
-    if (page.document.visibilityState === 'hidden') queue.flush();
+    if (page.document.visibilityState === 'hidden') queue.leave();
     else enter(false);
   });
   listen(page, 'pagehide', () => {
     if (early) return;
-    queue.flush();
-    delivery.leave();
+    queue.leave();
     session.release();
   });
   listen(page, 'pageshow', (event) => {
@@ -154,7 +157,7 @@ function start(options: Options, page: Page, log: Log): Handle {
       }
       observe({ k: 'event', n: clip(name, MAX_NAME), t: now(), ...(attrs && { a: cleanAttrs(attrs) }) });
     }),
-    error: quiet(errors.handled),
+    error: quiet(handled),
     setUser: quiet((user) => {
       if (user !== undefined && !isUser(user)) return log('setUser: want a text of 1 to 64 bytes, got', user);
       queue.setUser(user);

@@ -8,6 +8,8 @@ const TENANCIES = ['production', 'test', 'shadow', 'synthetic'];
 const MAX_NAME = 128;
 const MAX_USER = 64;
 const MAX_ARMS = 16;
+const FIELDS = ['platform', 'os', 'browser', 'device', 'network', 'page'];
+const SIGNALS = ['vitals', 'errors', 'requests'];
 
 function reject(field: string, value: unknown, allowed: string): never {
   let shown: string | undefined;
@@ -33,7 +35,7 @@ export function checkOptions(options: Options): void {
   for (const field of ['key', 'app', 'release'] as const) {
     if (!isText(options[field], MAX_NAME)) reject(field, options[field], `a text of 1 to ${MAX_NAME} bytes`);
   }
-  const { endpoint, arms, user, tenancy, context, sampleRate, slowRequestMs } = options;
+  const { endpoint, arms, user, tenancy, context, collect, sampleRate, slowRequestMs } = options;
   if (typeof endpoint !== 'string' || !/^(https?:\/\/[^/?#]+|\/(?!\/))[^?#]*$/.test(endpoint)) {
     reject('endpoint', endpoint, 'an http(s) URL or a path from "/", without query and fragment');
   }
@@ -49,7 +51,16 @@ export function checkOptions(options: Options): void {
   if (context !== undefined) {
     if (!isRecord(context)) reject('context', context, 'an object of texts');
     for (const [field, value] of Object.entries(context)) {
+      if (!FIELDS.includes(field)) reject('context', field, `the fields ${FIELDS.join(', ')}`);
       if (value !== undefined && typeof value !== 'string') reject(`context.${field}`, value, 'a text');
+    }
+    if (/[?#]/.test(context.page ?? '')) reject('context.page', context.page, 'a path without query and fragment');
+  }
+  if (collect !== undefined) {
+    if (!isRecord(collect)) reject('collect', collect, 'an object of booleans');
+    for (const [signal, value] of Object.entries(collect)) {
+      if (!SIGNALS.includes(signal)) reject('collect', signal, `the signals ${SIGNALS.join(', ')}`);
+      if (value !== undefined && typeof value !== 'boolean') reject(`collect.${signal}`, value, 'true or false');
     }
   }
   if (sampleRate !== undefined && !(typeof sampleRate === 'number' && sampleRate >= 0 && sampleRate <= 1)) {

@@ -11,6 +11,9 @@ const FLUSH_MS = 5_000;
 const FLUSH_EVENTS = 20;
 // Browsers carry 64 KiB beyond the end of a page, for all requests together.
 const MAX_BODY = 60_000;
+// JSON spells a control character in six bytes. Together with the largest head
+// (some 36,000 bytes, in the same way) an event always fits into a beacon.
+const MAX_EVENT = 20_000;
 const MAX_WAITING = 256 * 1024;
 const MAX_FIELD = 256;
 
@@ -25,6 +28,8 @@ export interface Queue {
   add(event: WireEvent, owed?: boolean): void;
   setUser(user: string | undefined): void;
   flush(): void;
+  /** Sends everything in a way that outlives the page, be it only the drops. */
+  leave(): void;
   stop(): void;
 }
 
@@ -58,38 +63,35 @@ export function createQueue(
     }).slice(0, -1);
   }
 
-  /** Makes beacons of what waits; sending them is the delivery's. */
-  function seal(): void {
+  /** Makes a beacon of the first events that wait, as many as fit. */
+  function pack(): void {
+    const { id, seq } = session.next();
+    const taken = drops.take();
+    const start = `${head(id, seq)},"events":[`;
+    const end = Object.keys(taken).length ? `],"drops":${JSON.stringify(taken)}}` : ']}';
+    let room = MAX_BODY - bytes(start) - bytes(end);
+    let n = 0;
+    const kinds: Drops = {};
+    for (const { kind, size } of waiting) {
+      if (size > room) break;
+      room -= size;
+      kinds[kind] = (kinds[kind] ?? 0) + 1;
+      n++;
+    }
+    const packed = waiting.splice(0, n);
+    const body = start + packed.map(({ json }) => json).join() + end;
+    delivery.enqueue({ body, size: bytes(body), kinds, drops: taken });
+  }
+
+  function packAll(): void {
     page.clearTimeout(timer);
     timer = undefined;
-    while (waiting.length > 0) {
-      const { id, seq } = session.next();
-      const taken = drops.take();
-      const start = `${head(id, seq)},"events":[`;
-      const end = Object.keys(taken).length > 0 ? `],"drops":${JSON.stringify(taken)}}` : ']}';
-      let room = MAX_BODY - bytes(start) - bytes(end);
-      const kinds: Drops = {};
-      const jsons: string[] = [];
-      let event: Waiting | undefined;
-      while ((event = waiting[0]) && event.size <= room) {
-        waiting.shift();
-        room -= event.size;
-        jsons.push(event.json);
-        kinds[event.kind] = (kinds[event.kind] ?? 0) + 1;
-      }
-      if (event && jsons.length === 0) {
-        // Larger than a whole beacon: escapes can make six bytes of one.
-        drops.count(`${event.kind}/too_large`);
-        waiting.shift();
-      }
-      const body = start + jsons.join() + end;
-      delivery.enqueue({ body, size: bytes(body), kinds, drops: taken });
-    }
+    while (waiting.length > 0) pack();
     waitingSize = 0;
   }
 
   function flush(): void {
-    seal();
+    packAll();
     if (hidden()) delivery.leave();
     else delivery.pump();
   }
@@ -102,6 +104,7 @@ export function createQueue(
       }
       const json = JSON.stringify(event);
       const size = bytes(json) + 1;
+      if (size > MAX_EVENT) return drops.count(`${event.k}/too_large`);
       if (!owed && delivery.size() + waitingSize + size > MAX_WAITING) return drops.count(`${event.k}/queue_overflow`);
       waiting.push({ kind: event.k, json, size });
       waitingSize += size;
@@ -114,6 +117,11 @@ export function createQueue(
       user = next;
     },
     flush,
+    leave() {
+      packAll();
+      if (drops.any()) pack();
+      delivery.leave();
+    },
     stop() {
       page.clearTimeout(timer);
       waiting = [];

@@ -5,7 +5,7 @@
 import { patch } from './lib/patch.js';
 import { template } from './lib/path.js';
 import { clip } from './lib/text.js';
-import type { Observe, Page } from './types.js';
+import type { Listen, Observe, Page } from './types.js';
 
 const MAX_NAME = 128;
 const MAX_HOST = 256;
@@ -24,19 +24,19 @@ function isAbort(error: unknown, signal: AbortSignal | null | undefined): boolea
 
 /**
  * @param own the URL that the SDK's own beacons go to; it is never observed
- * @returns how to end it
+ * @returns how to put back what was wrapped
  */
-export function watchRequests(page: Page, own: string, slowMs: number, observe: Observe): () => void {
+export function watchRequests(page: Page, own: string, slowMs: number, listen: Listen, observe: Observe): () => void {
   const clock = (): number => page.performance.now();
   // A browser cancels what is in flight when it leaves a page, and some of them
   // tell the page that the network failed.
   let left = false;
-  const onHide = (): void => {
+  listen(page, 'pagehide', () => {
     left = true;
-  };
-  const onShow = (): void => {
+  });
+  listen(page, 'pageshow', () => {
     left = false;
-  };
+  });
 
   function report({ method, url, start }: Sent, status: number): void {
     try {
@@ -77,6 +77,8 @@ export function watchRequests(page: Page, own: string, slowMs: number, observe: 
       // Arguments that cannot be read: the browser's own answer says so.
       return result;
     }
+    // A page's own stand-in for fetch may return anything.
+    if (typeof result?.then !== 'function') return result;
     return result.then(
       (response) => {
         // An opaque response hides its status, which then reads 0.
@@ -129,13 +131,9 @@ export function watchRequests(page: Page, own: string, slowMs: number, observe: 
     }
   });
 
-  page.addEventListener('pagehide', onHide);
-  page.addEventListener('pageshow', onShow);
   return () => {
     undoFetch();
     undoOpen();
     undoSend();
-    page.removeEventListener('pagehide', onHide);
-    page.removeEventListener('pageshow', onShow);
   };
 }

@@ -77,5 +77,8 @@ export interface WireEvent {
 /** Takes an event from a signal. It never throws. */
 export type Observe = (event: WireEvent) => void;
 
+/** Adds a listener until the SDK stops. What it throws does not reach the page. */
+export type Listen = (target: EventTarget, type: string, run: (event: Event) => void) => void;
+
 /** Says something to a developer, when debug is on. */
 export type Log = (...words: unknown[]) => void;

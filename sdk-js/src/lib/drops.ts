@@ -7,6 +7,7 @@ export interface DropCounter {
   count(cause: string, n?: number): void;
   /** Adds counts back, for a beacon that carried them and was never delivered. */
   restore(drops: Drops): void;
+  any(): boolean;
   /** Hands out all counts and starts again from none. */
   take(): Drops;
 }
@@ -21,6 +22,7 @@ export function createDrops(): DropCounter {
     restore(lost) {
       for (const cause in lost) count(cause, lost[cause]);
     },
+    any: () => Object.keys(drops).length > 0,
     take() {
       const taken = drops;
       drops = {};
