@@ -28,13 +28,16 @@ import (
 // file.
 var ErrCorrupt = errors.New("corrupt segment")
 
+var errReadOnly = errors.New("segments are open for reading only")
+
 // tempSuffix ends the name of a file that is not complete.
 const tempSuffix = ".tmp"
 
 // Store is a directory of segments. It is safe for concurrent use by one
 // process; two processes must not write to one directory.
 type Store struct {
-	dir string
+	dir      string
+	readOnly bool
 	// write keeps writers and DeleteAfter apart. Readers need no lock: a file
 	// never changes under its name, it is only replaced or removed.
 	write sync.Mutex
@@ -74,6 +77,19 @@ func Open(dir string) (*Store, error) {
 	return &Store{dir: dir}, nil
 }
 
+// OpenReadOnly opens a store that exists, and changes nothing in it: it may be
+// one that another process writes to.
+func OpenReadOnly(dir string) (*Store, error) {
+	info, err := os.Stat(dir)
+	if err == nil && !info.IsDir() {
+		err = errors.New("not a directory")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open segments %s: %w", dir, err)
+	}
+	return &Store{dir: dir, readOnly: true}, nil
+}
+
 // escapeGlob quotes what Glob would read as a pattern.
 func escapeGlob(dir string) string {
 	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(dir)
@@ -88,6 +104,9 @@ func escapeGlob(dir string) string {
 // error, the files outlive a crash of the machine; after an error some of them
 // may exist, and a repetition makes them whole.
 func (s *Store) Write(ctx context.Context, from, to uint64, batches []*batch.Batch) ([]string, error) {
+	if s.readOnly {
+		return nil, errReadOnly
+	}
 	if from > to {
 		return nil, fmt.Errorf("write segments: positions %d to %d", from, to)
 	}
@@ -191,6 +210,9 @@ func syncEntries(dir string) error {
 // segment that straddles the position cannot come from a crash; it is an error
 // that names it, and then nothing is removed.
 func (s *Store) DeleteAfter(position uint64) (removed int, err error) {
+	if s.readOnly {
+		return 0, errReadOnly
+	}
 	s.write.Lock()
 	defer s.write.Unlock()
 	var doomed []string
