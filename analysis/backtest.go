@@ -59,7 +59,7 @@ func Backtest(ctx context.Context, s *segment.Store, tenantName, rollout string)
 			if r.Type != TypeVerdict {
 				continue
 			}
-			again := f.Tests[k].Decide(canary.Question{At: r.At, Position: r.Position, Behind: r.Verdict.Reasons[0].Code == verdict.Stale})
+			again := f.Tests[k].Decide(canary.Question{At: r.At, Position: r.Position, Behind: r.Behind})
 			again.Number = r.Verdict.Number
 			given, err := json.Marshal(r.Verdict)
 			if err != nil {

@@ -14,9 +14,10 @@ import (
 type Record struct {
 	Type     string           `json:"type"` // rollout, stage, override, verdict or delivery
 	Tenant   string           `json:"tenant"`
-	ID       string           `json:"id"` // of the rollout
-	At       int64            `json:"at"` // Unix ms
-	Position uint64           `json:"position"`
+	ID       string           `json:"id"`               // of the rollout
+	At       int64            `json:"at"`               // Unix ms
+	Position uint64           `json:"position"`         // of the events log, at which the fold stood
+	Behind   bool             `json:"behind,omitempty"` // of a verdict: the fold stood behind the log
 	Rollout  *canary.Rollout  `json:"rollout,omitempty"`
 	Stage    int              `json:"stage,omitempty"`
 	Force    *canary.Force    `json:"force,omitempty"`

@@ -52,23 +52,25 @@ type Engine struct {
 	o       Options
 	metrics *metricSet
 
-	mu       sync.Mutex
-	fold     *fold
-	position uint64   // of the last folded message
-	control  uint64   // control log position that the fold includes
-	behind   bool     // the journal holds more than was folded in time
-	queue    []placed // commands that the fold has not reached
-	latest   map[rolloutKey]*issued
-	records  map[rolloutKey][]Record // commands and verdicts, for people and the backtest
-	ledgered map[rolloutKey]int      // how many records the ledger beside the segments has
-	recent   map[string]*ring        // by tenant
-	changed  chan struct{}           // closed and replaced at every new verdict
+	mu        sync.Mutex
+	fold      *fold
+	position  uint64   // of the last folded message
+	control   uint64   // control log position that the fold includes
+	behind    bool     // the journal holds more than was folded in time
+	queue     []placed // commands that the fold has not reached
+	latest    map[rolloutKey]*issued
+	records   map[rolloutKey][]Record // commands and verdicts, for people and the backtest
+	ledgered  map[rolloutKey]int      // how many records the ledger beside the segments has
+	recent    map[string]*ring        // by tenant
+	delivered map[deliveryKey]bool
+	changed   chan struct{} // closed and replaced at every new verdict
 
 	pending map[batch.Partition]*batch.Batch // rows not in a segment yet
 	order   []batch.Partition
 	rows    int
 	sealed  uint64 // position up to which segments and checkpoint are durable
 	ready   bool
+	broken  bool // a message was folded in part: nothing may be sealed any more
 }
 
 // placed is a record with its place in the control log.
@@ -100,7 +102,7 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 		o.Now = time.Now
 	}
 	e := &Engine{o: o, metrics: newMetricSet(), latest: map[rolloutKey]*issued{}, records: map[rolloutKey][]Record{},
-		ledgered: map[rolloutKey]int{}, recent: map[string]*ring{}, changed: make(chan struct{}), pending: map[batch.Partition]*batch.Batch{}}
+		ledgered: map[rolloutKey]int{}, recent: map[string]*ring{}, delivered: map[deliveryKey]bool{}, changed: make(chan struct{}), pending: map[batch.Partition]*batch.Batch{}}
 	cp, err := loadCheckpoint(o.Checkpoint)
 	if err != nil {
 		return nil, err
@@ -145,14 +147,12 @@ func (e *Engine) restore(r placed) {
 		e.records[k] = append(e.records[k], r.Record)
 		e.latest[k] = &issued{recorded: *r.Verdict, current: *r.Verdict}
 		// A rollback that was given stays given, wherever the checkpoint stood.
-		if t := e.fold.Tests[k]; t != nil && r.pos > e.control {
-			t.Latched = latches(r.Verdict)
+		if t := e.fold.Tests[k]; t != nil {
+			t.Latch(r.Verdict)
 		}
+	case r.Type == TypeDelivery:
+		e.delivered[deliveryKey{r.Tenant, r.Delivery.Target, r.Delivery.Message}] = true
 	}
-}
-
-func latches(v *verdict.Verdict) bool {
-	return v.Decision == verdict.Rollback && v.Reasons[0].Code != verdict.Override
 }
 
 // runQueue applies the commands that were given when the fold stood at or
@@ -164,8 +164,10 @@ func (e *Engine) runQueue(position uint64) {
 		e.control = r.pos
 		e.queue = e.queue[1:]
 		// A verdict recorded after this command may have latched.
-		if l := e.latest[rolloutKey{r.Tenant, r.ID}]; l != nil && latches(&l.recorded) {
-			e.fold.Tests[rolloutKey{r.Tenant, r.ID}].Latched = true
+		for _, given := range e.records[rolloutKey{r.Tenant, r.ID}] {
+			if given.Verdict != nil {
+				e.fold.Tests[rolloutKey{r.Tenant, r.ID}].Latch(given.Verdict)
+			}
 		}
 	}
 }
@@ -229,6 +231,7 @@ func (e *Engine) message(m journal.Message) error {
 	if err != nil {
 		// The journal checks what it stores, so this is a fault of ours or of
 		// the disk: a verdict on a guess would be worse than none.
+		e.broken = true
 		return fmt.Errorf("fold position %d: %w", m.Pos, err)
 	}
 	e.position = m.Pos
@@ -289,15 +292,15 @@ func (e *Engine) evaluate(ctx context.Context, now time.Time) error {
 		v := t.Decide(canary.Question{At: now.UnixMilli(), Position: e.position, Behind: e.behind})
 		prev := e.latest[k]
 		if prev != nil && !transition(&prev.recorded, &v) {
-			v.Number, prev.current = prev.recorded.Number, v
-			prev.current.Number = prev.recorded.Number
+			v.Number = prev.recorded.Number
+			prev.current = v
 			continue
 		}
 		v.Number = 1
 		if prev != nil {
 			v.Number = prev.recorded.Number + 1
 		}
-		if _, err := e.record(ctx, Record{Type: TypeVerdict, Tenant: k.Tenant, ID: k.ID, At: now.UnixMilli(), Position: e.position, Verdict: &v}); err != nil {
+		if _, err := e.record(ctx, Record{Type: TypeVerdict, Tenant: k.Tenant, ID: k.ID, At: now.UnixMilli(), Position: e.position, Behind: e.behind, Verdict: &v}); err != nil {
 			return err
 		}
 		e.latest[k] = &issued{recorded: v, current: v}
@@ -324,8 +327,10 @@ func (e *Engine) record(ctx context.Context, r Record) (uint64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("record %s of %s: %w", r.Type, r.ID, err)
 	}
-	k := rolloutKey{r.Tenant, r.ID}
-	e.records[k] = append(e.records[k], r)
+	if r.Type != TypeDelivery { // which is no part of what verdicts rest on
+		k := rolloutKey{r.Tenant, r.ID}
+		e.records[k] = append(e.records[k], r)
+	}
 	return pos, nil
 }
 
@@ -334,6 +339,9 @@ func (e *Engine) record(ctx context.Context, r Record) (uint64, error) {
 func (e *Engine) seal(ctx context.Context) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if e.broken {
+		return nil
+	}
 	start := e.o.Now()
 	if e.position > e.sealed {
 		var batches []*batch.Batch

@@ -24,7 +24,7 @@ type Question struct {
 }
 
 // Decide answers for the current stage. Number is left 0: it belongs to the
-// record. A rollback for harm latches in the test; asking changes nothing else.
+// record. A rollback latches in the test ([Test.Latch]); asking changes nothing else.
 //
 // The order of the rules is the safety argument: a rollback that was given
 // stays; a person's decision goes before the evidence; a sample ratio that is
@@ -56,10 +56,6 @@ func (t *Test) Decide(q Question) verdict.Verdict {
 		v.Decision = d
 		v.Reasons = append(v.Reasons, verdict.Reason{Code: c, Text: fmt.Sprintf(format, a...)})
 	}
-	// The latch holds whatever is found later, and needs no evidence again.
-	if harm >= v.LogNeeded && !ratioOff {
-		t.Latched = true
-	}
 	switch {
 	case t.ForcedBy != nil:
 		if err := v.Decision.UnmarshalText([]byte(t.ForcedBy.Decision)); err != nil {
@@ -67,6 +63,8 @@ func (t *Test) Decide(q Question) verdict.Verdict {
 		}
 		say(v.Decision, verdict.Override, "%s decided %s: %s", t.ForcedBy.Who, t.ForcedBy.Decision, t.ForcedBy.Why)
 	case t.Latched:
+		v.Decision, v.Reasons = verdict.Rollback, []verdict.Reason{t.Why}
+	case harm >= v.LogNeeded && !ratioOff:
 		say(verdict.Rollback, verdict.Harm, "the evidence of harm reached %.3g, over the %.3g that alpha %g asks for",
 			math.Exp(min(harm, 300)), 1/p.Alpha, p.Alpha)
 	case ratioOff && !late:
@@ -95,8 +93,18 @@ func (t *Test) Decide(q Question) verdict.Verdict {
 	default:
 		say(verdict.Hold, verdict.Evidence, "not proven yet: %v", missing)
 	}
+	t.Latch(&v)
 	v.Sentence = sentence(&v)
 	return v
+}
+
+// Latch makes a rollback that was given stay given, for the reason that it was
+// given for, whatever is found later. A person's rollback is not one: it ends
+// when it is withdrawn.
+func (t *Test) Latch(v *verdict.Verdict) {
+	if v.Decision == verdict.Rollback && v.Reasons[0].Code != verdict.Override && !t.Latched {
+		t.Latched, t.Why = true, v.Reasons[0]
+	}
 }
 
 func (t *Test) unseen() string {

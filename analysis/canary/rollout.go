@@ -173,6 +173,7 @@ func (r *Rollout) Normalize() error {
 	setDuration(&p.Epoch, 5*time.Second)
 	setDuration(&p.SilenceAfter, 30*time.Second)
 	setDuration(&p.Lease, time.Minute)
+	setDuration(&p.Settle, time.Minute)
 	for _, d := range []struct {
 		name string
 		v    Duration

@@ -8,6 +8,7 @@ import (
 	"serin.dev/serin/analysis/evalue"
 	"serin.dev/serin/analysis/session"
 	"serin.dev/serin/analysis/sketch"
+	"serin.dev/serin/analysis/verdict"
 	"serin.dev/serin/internal/event"
 	"serin.dev/serin/internal/store/batch"
 )
@@ -39,6 +40,7 @@ type Test struct {
 
 	ForcedBy *Force // a person's decision, if any
 	Latched  bool   // rolled back, for good
+	Why      verdict.Reason
 	grid     *evalue.Grid
 	index    map[string]int
 }
