@@ -1,0 +1,28 @@
+// Package policy says which transitions of a verdict are worth telling. It
+// reads verdicts and decides nothing about them.
+package policy
+
+import "serin.dev/serin/analysis/verdict"
+
+// Worth reports whether a verdict is worth telling to somebody who was told
+// prev, which is nil before the first one. Worth telling are the first verdict
+// of a rollout and of each stage, every change of the decision, a final
+// decision for another reason, and a hold because something is wrong with the
+// data. One hold that follows another for want of evidence is not.
+func Worth(prev, v *verdict.Verdict) bool {
+	if prev == nil || prev.Stage != v.Stage || prev.Decision != v.Decision {
+		return true
+	}
+	if leading(prev) == leading(v) {
+		return false
+	}
+	return v.Decision != verdict.Hold || leading(v) == verdict.SampleRatio || leading(v) == verdict.Stale || leading(v) == verdict.Override
+}
+
+// leading returns the code of the first reason, empty where there is none.
+func leading(v *verdict.Verdict) verdict.Code {
+	if len(v.Reasons) == 0 {
+		return ""
+	}
+	return v.Reasons[0].Code
+}
