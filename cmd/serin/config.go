@@ -1,0 +1,139 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"serin.dev/serin/internal/tenant"
+)
+
+// config is the configuration file (docs/operations.md). SERIN_LISTEN,
+// SERIN_DATA and SERIN_JOURNAL_URL go before the file, and flags before both.
+type config struct {
+	Listen       string         `yaml:"listen"`        // default 127.0.0.1:8711
+	Data         string         `yaml:"data"`          // folder of the journal, the segments and the checkpoint; default serin-data
+	Journal      journalConfig  `yaml:"journal"`       //
+	SDK          string         `yaml:"sdk"`           // file to serve as /serin.js; empty: none
+	WebhookAllow []netip.Prefix `yaml:"webhook_allow"` // internal addresses that webhooks may reach
+	Tenants      []tenantConfig `yaml:"tenants"`
+}
+
+type journalConfig struct {
+	URL         string        `yaml:"url"`         // of an external JetStream; empty: embedded
+	Credentials string        `yaml:"credentials"` // file
+	Replicas    int           `yaml:"replicas"`
+	MaxBytes    int64         `yaml:"max_bytes"` // of the events log, past which beacons are refused; 0: no bound
+	MaxAge      time.Duration `yaml:"max_age"`   // of the events log; default 168h, which is how far the analysis may lag
+}
+
+type tenantConfig struct {
+	ID       string          `yaml:"id"`
+	Keys     []keyConfig     `yaml:"keys"`
+	Tokens   []tokenConfig   `yaml:"tokens"`
+	Webhooks []webhookConfig `yaml:"webhooks"`
+}
+
+type keyConfig struct {
+	Key     string   `yaml:"key"`
+	App     string   `yaml:"app"`
+	Origins []string `yaml:"origins"`
+	Tenancy string   `yaml:"tenancy"`
+}
+
+type tokenConfig struct {
+	Name   string `yaml:"name"`
+	Role   string `yaml:"role"`
+	Token  string `yaml:"token"`  // the token itself, for a start; or
+	SHA256 string `yaml:"sha256"` // its digest, so that the file holds no secret
+}
+
+type webhookConfig struct {
+	Name    string   `yaml:"name"`
+	URL     string   `yaml:"url"`
+	Secret  string   `yaml:"secret"`
+	Secrets []string `yaml:"secrets"` // several while one is rotated
+}
+
+// loadConfig reads a file, or the defaults where path is empty.
+func loadConfig(path string) (config, error) {
+	c := config{Listen: "127.0.0.1:8711", Data: "serin-data", Journal: journalConfig{MaxAge: 7 * 24 * time.Hour}}
+	if path != "" {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return c, fmt.Errorf("read configuration: %w", err)
+		}
+		dec := yaml.NewDecoder(bytes.NewReader(data))
+		dec.KnownFields(true)
+		if err := dec.Decode(&c); err != nil && !errors.Is(err, io.EOF) {
+			return c, fmt.Errorf("read configuration %s: %w", path, err)
+		}
+	}
+	for _, v := range []struct {
+		name string
+		dst  *string
+	}{{"SERIN_LISTEN", &c.Listen}, {"SERIN_DATA", &c.Data}, {"SERIN_JOURNAL_URL", &c.Journal.URL}} {
+		if s := os.Getenv(v.name); s != "" {
+			*v.dst = s
+		}
+	}
+	return c, nil
+}
+
+// directory checks the configuration and returns its tenants; it reports all
+// faults together.
+func (c *config) directory() (*tenant.Directory, error) {
+	var faults []error
+	var specs []tenant.Spec
+	for i, t := range c.Tenants {
+		s := tenant.Spec{ID: t.ID}
+		for _, k := range t.Keys {
+			s.Keys = append(s.Keys, tenant.Key{Key: k.Key, App: k.App, Origins: k.Origins, Tenancy: k.Tenancy})
+		}
+		for j, tk := range t.Tokens {
+			where := fmt.Sprintf("tenants[%d].tokens[%d]", i, j)
+			role, err := tenant.ParseRole(tk.Role)
+			if err != nil {
+				faults = append(faults, fmt.Errorf("%s.%w", where, err))
+			}
+			sum := tk.SHA256
+			if (tk.Token == "") == (tk.SHA256 == "") {
+				faults = append(faults, fmt.Errorf("%s: want either token or sha256", where))
+			}
+			if tk.Token != "" {
+				if len(tk.Token) < 6 {
+					faults = append(faults, fmt.Errorf("%s.token: want at least 6 characters", where))
+				}
+				sum = tenant.Digest(tk.Token)
+			}
+			if tk.Name == "" {
+				faults = append(faults, fmt.Errorf("%s.name: absent: want a name for logs and the record of overrides", where))
+			}
+			s.Tokens = append(s.Tokens, tenant.Token{Name: tk.Name, Role: role, SHA256: sum})
+		}
+		specs = append(specs, s)
+	}
+	if c.Journal.Replicas < 0 || c.Journal.Replicas > 5 {
+		faults = append(faults, fmt.Errorf("journal.replicas: %d: want 0 to 5", c.Journal.Replicas))
+	}
+	if c.Journal.MaxBytes < 0 {
+		faults = append(faults, fmt.Errorf("journal.max_bytes: %d: want 0 or more", c.Journal.MaxBytes))
+	}
+	if c.Journal.MaxAge < time.Hour {
+		faults = append(faults, fmt.Errorf("journal.max_age: %v: want 1h or more", c.Journal.MaxAge))
+	}
+	d, err := tenant.NewDirectory(specs)
+	if _, werr := c.targets(); werr != nil {
+		faults = append(faults, werr)
+	}
+	return d, errors.Join(append(faults, err)...)
+}
+
+func (c *config) path(name string) string { return filepath.Join(c.Data, name) }

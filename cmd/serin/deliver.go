@@ -1,0 +1,90 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"serin.dev/serin/alerting/policy"
+	"serin.dev/serin/alerting/webhook"
+	"serin.dev/serin/analysis"
+	"serin.dev/serin/analysis/verdict"
+)
+
+// targets returns the webhooks of all tenants; it reports all faults together.
+func (c *config) targets() ([]webhook.Target, error) {
+	var targets []webhook.Target
+	var faults []error
+	for i, t := range c.Tenants {
+		names := map[string]bool{}
+		for j, w := range t.Webhooks {
+			where := fmt.Sprintf("tenants[%d].webhooks[%d]", i, j)
+			target := webhook.Target{Tenant: t.ID, Name: w.Name, URL: w.URL}
+			texts := w.Secrets
+			if w.Secret != "" {
+				texts = append([]string{w.Secret}, texts...)
+			}
+			if len(texts) == 0 {
+				faults = append(faults, fmt.Errorf("%s.secret: absent: want whsec_ and base64", where))
+			}
+			for _, text := range texts {
+				secret, err := webhook.ParseSecret(text)
+				if err != nil {
+					faults = append(faults, fmt.Errorf("%s.secret: %w", where, err))
+					continue
+				}
+				target.Secrets = append(target.Secrets, secret)
+			}
+			if w.Name == "" || names[w.Name] {
+				faults = append(faults, fmt.Errorf("%s.name: %q: want a name that no other webhook of the tenant has", where, w.Name))
+			}
+			names[w.Name] = true
+			if err := target.Check(); err != nil {
+				faults = append(faults, fmt.Errorf("%s: %w", where, err))
+			}
+			targets = append(targets, target)
+		}
+	}
+	return targets, errors.Join(faults...)
+}
+
+// keepTrying is how long a rollback is worth telling.
+const keepTrying = 24 * time.Hour
+
+// outbox shows the analysis' log of verdicts as messages.
+type outbox struct{ engine *analysis.Engine }
+
+// messageID names a verdict to receivers; rollouts are never named twice, so
+// it is unique for good.
+func messageID(v *verdict.Verdict) string {
+	return fmt.Sprintf("verdict_%s_%s_%d", v.Tenant, v.Rollout, v.Number)
+}
+
+// Undelivered implements [webhook.Outbox].
+func (o outbox) Undelivered(_ context.Context, tenant, target string) ([]webhook.Message, error) {
+	var ms []webhook.Message
+	for _, g := range o.engine.Undelivered(tenant, target, time.Now().Add(-keepTrying), messageID) {
+		v := g.Verdict
+		if !policy.Worth(g.Previous, &v) {
+			continue
+		}
+		body, err := webhook.Payload(&v)
+		if err != nil {
+			return nil, err
+		}
+		ms = append(ms, webhook.Message{ID: messageID(&v), Stream: tenant + "/" + v.Rollout, Time: v.IssuedAt,
+			ExpiresAt: v.ValidUntil, Urgent: v.Decision == verdict.Rollback, Body: body})
+	}
+	return ms, nil
+}
+
+// Record implements [webhook.Outbox].
+func (o outbox) Record(ctx context.Context, tenant, target string, m webhook.Message, outcome webhook.Outcome) error {
+	_, rollout, _ := strings.Cut(m.Stream, "/")
+	return o.engine.RecordDelivery(ctx, tenant, rollout, analysis.Delivery{Target: target, Message: m.ID, Outcome: string(outcome)})
+}
+
+// Changed implements [webhook.Outbox].
+func (o outbox) Changed() <-chan struct{} { return o.engine.Changed() }

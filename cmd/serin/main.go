@@ -1,0 +1,116 @@
+// Serin is a client-side observability backend that answers whether a release
+// may go on. This command is all of it: the server, and the tools around it.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+// version is set at build time.
+var version = "dev"
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// command is one subcommand; each has a file of its own.
+type command struct {
+	name, args, help string
+	run              func(ctx context.Context, args []string, stdout, stderr io.Writer) error
+}
+
+var commands = []command{
+	{"serve", "[--config FILE]", "run the server", serve},
+	{"demo", "[--healthy] [--once]", "run the server with simulated clients and a rollout, to the verdict", demo},
+	{"verdict", "ID [--wait]", "print a rollout's verdict; exit status 0 promote, 10 hold, 20 rollback", verdictCommand},
+	{"backtest", "--data DIR ID", "recompute a rollout's verdicts from its segments and compare", backtest},
+	{"check", "FILE", "check a configuration", check},
+	{"bench", "", "measure the ingest path end to end", bench},
+}
+
+// errUsage says that the words of the command are off; what is wrong has been
+// printed.
+var errUsage = errors.New("usage")
+
+// exit is an error that carries an exit status and is not printed.
+type exit int
+
+func (e exit) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
+
+// run runs the command in args and returns its exit status: 2 for wrong usage,
+// 1 for other failures.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	usage := func(w io.Writer) {
+		fmt.Fprintln(w, "usage: serin COMMAND")
+		for _, c := range commands {
+			fmt.Fprintf(w, "  %-9s %-22s %s\n", c.name, c.args, c.help)
+		}
+	}
+	if len(args) == 0 {
+		usage(stderr)
+		return 2
+	}
+	if args[0] == "help" || args[0] == "-h" || args[0] == "--help" {
+		usage(stdout)
+		return 0
+	}
+	if args[0] == "version" {
+		fmt.Fprintln(stdout, "serin", version)
+		return 0
+	}
+	for _, c := range commands {
+		if c.name != args[0] {
+			continue
+		}
+		err := c.run(ctx, args[1:], stdout, stderr)
+		var status exit
+		switch {
+		case err == nil, errors.Is(err, flag.ErrHelp):
+			return 0
+		case errors.As(err, &status):
+			return int(status)
+		case errors.Is(err, errUsage):
+			return 2
+		}
+		fmt.Fprintf(stderr, "serin %s: %v\n", c.name, err)
+		return 1
+	}
+	fmt.Fprintf(stderr, "serin: no command %q\n", args[0])
+	usage(stderr)
+	return 2
+}
+
+// parse parses flags that may stand before or after n arguments, and returns
+// the arguments.
+func parse(fs *flag.FlagSet, args []string, n int, stderr io.Writer) ([]string, error) {
+	fs.SetOutput(stderr)
+	var rest []string
+	for {
+		if err := fs.Parse(args); err != nil {
+			if errors.Is(err, flag.ErrHelp) {
+				return nil, err
+			}
+			return nil, errUsage
+		}
+		if fs.NArg() == 0 {
+			break
+		}
+		rest = append(rest, fs.Arg(0))
+		args = fs.Args()[1:]
+	}
+	if len(rest) != n {
+		fmt.Fprintf(stderr, "serin %s: %d arguments, want %d\n", fs.Name(), len(rest), n)
+		fs.Usage()
+		return nil, errUsage
+	}
+	return rest, nil
+}

@@ -1,0 +1,134 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"go.yaml.in/yaml/v3"
+
+	"serin.dev/serin/internal/store/segment"
+)
+
+// serve runs the server until it is told to stop.
+func serve(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	fs := flag.NewFlagSet("serve", flag.ContinueOnError)
+	file := fs.String("config", "", "configuration `FILE`; without one, DATA/serin.yaml, which is made on the first start")
+	listen := fs.String("listen", "", "`address` to listen on")
+	data := fs.String("data", "", "`folder` for all that is stored")
+	sdk := fs.String("sdk", "", "built SDK `file` to serve as /serin.js")
+	verbose := fs.Bool("verbose", false, "log more")
+	if _, err := parse(fs, args, 0, stderr); err != nil {
+		return err
+	}
+	c, err := loadConfig(*file)
+	if err != nil {
+		return err
+	}
+	for _, f := range []struct{ from, to *string }{{listen, &c.Listen}, {data, &c.Data}, {sdk, &c.SDK}} {
+		if *f.from != "" {
+			*f.to = *f.from
+		}
+	}
+	var first *tenantConfig
+	if *file == "" {
+		if first, err = starter(&c); err != nil {
+			return err
+		}
+	}
+	level := slog.LevelInfo
+	if *verbose {
+		level = slog.LevelDebug
+	}
+	s, err := newServer(ctx, c, slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level})))
+	if err != nil {
+		return err
+	}
+	if first != nil {
+		welcome(stdout, s, first)
+	}
+	return s.run(ctx)
+}
+
+// starter reads DATA/serin.yaml, or makes it: one tenant with a key and a
+// token, and nothing else, so that a new user can point a page at the server
+// at once. It returns the tenant where the token is still known.
+func starter(c *config) (*tenantConfig, error) {
+	path := filepath.Join(c.Data, "serin.yaml")
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		made := struct {
+			Tenants []tenantConfig `yaml:"tenants"`
+		}{[]tenantConfig{{ID: "default",
+			Keys:   []keyConfig{{Key: "pk_" + random(12)}},
+			Tokens: []tokenConfig{{Name: "first", Role: "admin", Token: "sk_" + random(24)}}}}}
+		text, err := yaml.Marshal(made)
+		if err != nil {
+			return nil, fmt.Errorf("make configuration: %w", err)
+		}
+		head := "# Made by serin serve on its first start. Serin's docs/operations.md tells what may stand here.\n"
+		// The file holds a secret; WriteFile makes it readable by its owner alone.
+		if err := segment.WriteFile(path, append([]byte(head), text...)); err != nil {
+			return nil, fmt.Errorf("make configuration: %w", err)
+		}
+	}
+	was := *c
+	loaded, err := loadConfig(path)
+	if err != nil {
+		return nil, err
+	}
+	*c = loaded
+	c.Listen, c.Data, c.SDK = was.Listen, was.Data, was.SDK
+	if len(c.Tenants) == 1 && len(c.Tenants[0].Keys) > 0 && len(c.Tenants[0].Tokens) > 0 {
+		return &c.Tenants[0], nil
+	}
+	return nil, nil
+}
+
+// base64Random returns n random bytes in base64.
+func base64Random(n int) string {
+	b := make([]byte, n)
+	rand.Read(b)
+	return base64.StdEncoding.EncodeToString(b)
+}
+
+// random returns n random bytes in hex.
+func random(n int) string {
+	b := make([]byte, n)
+	rand.Read(b)
+	return hex.EncodeToString(b)
+}
+
+// welcome prints what a page needs, and where to look.
+func welcome(w io.Writer, s *server, t *tenantConfig) {
+	script := s.url() + "/serin.js"
+	if s.c.SDK == "" {
+		script = "serin.js"
+	}
+	fmt.Fprintf(w, `Serin listens on %[1]s; its configuration is %[2]s.
+
+Put this at the top of a page's <head>:
+
+  <script src="%[3]s"></script>
+  <script>
+    Serin.init({
+      key: %[4]q,
+      endpoint: %[1]q,
+      app: 'shop-web',
+      release: '2.4.1',
+      arms: { 'release/2.4.1': 'canary' },
+    });
+  </script>
+
+Rollouts and their verdicts: %[1]s/#token=%[5]s
+
+`, s.url(), filepath.Join(s.c.Data, "serin.yaml"), script, t.Keys[0].Key, t.Tokens[0].Token)
+}

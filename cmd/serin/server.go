@@ -1,0 +1,247 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/VictoriaMetrics/metrics"
+
+	"serin.dev/serin/alerting/webhook"
+	"serin.dev/serin/analysis"
+	"serin.dev/serin/ingest"
+	"serin.dev/serin/internal/api"
+	"serin.dev/serin/internal/store/journal"
+	"serin.dev/serin/internal/store/segment"
+	"serin.dev/serin/internal/tenant"
+)
+
+// server is all roles in one process. The data plane (edge and journal) and
+// the control plane (analysis and deliveries) fail apart: where the control
+// plane fails, it is opened anew from its checkpoint while beacons are taken;
+// where the journal fails, the process ends, because what a journal holds after a failed
+// write is known only when it is opened again.
+type server struct {
+	c        config
+	logger   *slog.Logger
+	tenants  *tenant.Directory
+	targets  []webhook.Target
+	journal  *journal.Journal
+	events   *journal.Log
+	control  *journal.Log
+	edge     *ingest.Edge
+	engine   atomic.Pointer[analysis.Engine] // nil while the control plane is down
+	listener net.Listener
+	failed   chan error
+}
+
+// The bounds of a request. The longest answer is a long poll of a minute.
+const (
+	headerTimeout   = 5 * time.Second
+	readTimeout     = 30 * time.Second
+	writeTimeout    = 90 * time.Second
+	idleTimeout     = 2 * time.Minute
+	shutdownTimeout = 5 * time.Second
+	maxHeaderBytes  = 16 << 10
+)
+
+// newServer opens the journal and listens; nothing is served before run.
+func newServer(ctx context.Context, c config, logger *slog.Logger) (_ *server, err error) {
+	s := &server{c: c, logger: logger, failed: make(chan error, 1)}
+	if s.tenants, err = c.directory(); err != nil {
+		return nil, fmt.Errorf("configuration:\n%w", err)
+	}
+	if s.targets, err = c.targets(); err != nil {
+		return nil, fmt.Errorf("configuration:\n%w", err)
+	}
+	defer func() {
+		if err != nil {
+			s.close()
+		}
+	}()
+	// Listening comes first: a port that is taken is the likeliest fault, and
+	// finding it must not cost a recovery of the journal.
+	if s.listener, err = net.Listen("tcp", c.Listen); err != nil {
+		return nil, fmt.Errorf("listen: %w", err)
+	}
+	s.journal, err = journal.Open(ctx, journal.Options{Dir: c.path("journal"), URL: c.Journal.URL, Credentials: c.Journal.Credentials,
+		Replicas: c.Journal.Replicas, Logger: logger.With("part", "journal")})
+	if err != nil {
+		return nil, err
+	}
+	if s.events, err = s.journal.Log(ctx, "events", journal.LogOptions{MaxBytes: c.Journal.MaxBytes, MaxAge: c.Journal.MaxAge}); err != nil {
+		return nil, err
+	}
+	if s.control, err = s.journal.Log(ctx, "control", journal.LogOptions{}); err != nil {
+		return nil, err
+	}
+	s.edge = ingest.New(ingest.Options{Tenants: s.tenants, Journal: s.events, Logger: logger.With("part", "ingest"), Fail: s.fail})
+	return s, nil
+}
+
+// fail ends the process's run with an error; the first one counts.
+func (s *server) fail(err error) {
+	select {
+	case s.failed <- err:
+	default:
+	}
+}
+
+func (s *server) close() {
+	if s.listener != nil {
+		_ = s.listener.Close() // closed already where run served it
+	}
+	if s.journal != nil {
+		s.journal.Close()
+	}
+}
+
+// url is where the server is reached.
+func (s *server) url() string { return "http://" + s.listener.Addr().String() }
+
+// run serves until ctx ends, then answers what is under way, stores it and
+// seals. It returns an error where only a new process can help.
+func (s *server) run(ctx context.Context) error {
+	defer s.close()
+	httpServer := &http.Server{Handler: s.routes(), ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout,
+		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes, ErrorLog: slog.NewLogLogger(s.logger.Handler(), slog.LevelDebug)}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	edgeCtx, stopEdge := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopEdge()
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if err := httpServer.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
+			s.fail(fmt.Errorf("serve: %w", err))
+		}
+	})
+	wg.Go(func() { s.controlPlane(ctx) })
+	var edge sync.WaitGroup
+	edge.Go(func() {
+		if err := s.edge.Run(edgeCtx); err != nil {
+			s.fail(err)
+		}
+	})
+	s.logger.Info("serving", "address", s.listener.Addr().String(), "data", s.c.Data, "tenants", len(s.c.Tenants))
+	var failure error
+	select {
+	case <-ctx.Done():
+	case failure = <-s.failed:
+		s.logger.Error("the data plane failed; the process ends so that a new one starts from what is stored", "error", failure)
+	}
+	stop()
+	shutdown, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
+	defer cancel()
+	if err := httpServer.Shutdown(shutdown); err != nil {
+		_ = httpServer.Close() // only open long polls are left
+	}
+	stopEdge()
+	edge.Wait()
+	wg.Wait()
+	return failure
+}
+
+// controlPlane runs the analysis and the deliveries, again and again.
+func (s *server) controlPlane(ctx context.Context) {
+	for wait := time.Second; ; wait = min(2*wait, 30*time.Second) {
+		began := time.Now()
+		err := s.controlOnce(ctx)
+		s.engine.Store(nil)
+		if ctx.Err() != nil {
+			return
+		}
+		if time.Since(began) > time.Minute {
+			wait = time.Second
+		}
+		metrics.GetOrCreateCounter("serin_analysis_restarts_total").Inc()
+		s.logger.Error("the control plane failed and is opened again; beacons are taken meanwhile", "error", err, "wait", wait)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+	}
+}
+
+func (s *server) controlOnce(ctx context.Context) error {
+	segments, err := segment.Open(s.c.path("segments"))
+	if err != nil {
+		return err
+	}
+	engine, err := analysis.Open(ctx, analysis.Options{Events: s.events, Control: s.control, Segments: segments,
+		Checkpoint: s.c.path("checkpoint"), Logger: s.logger.With("part", "analysis")})
+	if err != nil {
+		return err
+	}
+	deliverer, err := webhook.New(webhook.Options{Targets: s.targets, Outbox: outbox{engine}, Allow: s.c.WebhookAllow, Logger: s.logger.With("part", "webhook")})
+	if err != nil {
+		return err
+	}
+	s.engine.Store(engine)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if err := deliverer.Run(ctx); err != nil {
+			cancel(fmt.Errorf("deliver webhooks: %w", err))
+		}
+	})
+	err = engine.Run(ctx)
+	cancel(err)
+	wg.Wait()
+	if cause := context.Cause(ctx); err == nil && !errors.Is(cause, context.Canceled) {
+		err = cause
+	}
+	return err
+}
+
+// routes puts all handlers on one listener.
+func (s *server) routes() http.Handler {
+	mux := http.NewServeMux()
+	for _, p := range s.edge.Routes() {
+		mux.Handle(p, s.edge)
+	}
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if e := s.engine.Load(); e == nil || !e.Ready() {
+			http.Error(w, "the analysis has not caught up with the journal; beacons are taken", http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprintln(w, "ok")
+	})
+	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+		metrics.WritePrometheus(w, true)
+		if e := s.engine.Load(); e != nil {
+			position, lag := e.Gauges()
+			metrics.WriteGaugeUint64(w, "serin_analysis_position", position)
+			metrics.WriteGaugeUint64(w, "serin_analysis_lag_messages", lag)
+		}
+	})
+	if s.c.SDK != "" {
+		mux.HandleFunc("GET /serin.js", func(w http.ResponseWriter, r *http.Request) {
+			h := w.Header()
+			h.Set("Content-Type", "text/javascript; charset=utf-8")
+			h.Set("Access-Control-Allow-Origin", "*") // so that a page may pin it with an integrity attribute
+			h.Set("Cache-Control", "public, max-age=300")
+			h.Set("X-Content-Type-Options", "nosniff")
+			f, err := os.Open(s.c.SDK)
+			if err != nil {
+				s.logger.Error("the SDK's file cannot be read", "error", err)
+				http.Error(w, "the SDK's file cannot be read", http.StatusInternalServerError)
+				return
+			}
+			defer f.Close()
+			http.ServeContent(w, r, "serin.js", time.Time{}, f)
+		})
+	}
+	mux.Handle("/", api.New(api.Options{Tenants: s.tenants, Engine: s.engine.Load, Logger: s.logger.With("part", "api")}))
+	return mux
+}
