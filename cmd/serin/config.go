@@ -36,30 +36,30 @@ type journalConfig struct {
 
 type tenantConfig struct {
 	ID       string          `yaml:"id"`
-	Keys     []keyConfig     `yaml:"keys"`
-	Tokens   []tokenConfig   `yaml:"tokens"`
-	Webhooks []webhookConfig `yaml:"webhooks"`
+	Keys     []keyConfig     `yaml:"keys,omitempty"`
+	Tokens   []tokenConfig   `yaml:"tokens,omitempty"`
+	Webhooks []webhookConfig `yaml:"webhooks,omitempty"`
 }
 
 type keyConfig struct {
 	Key     string   `yaml:"key"`
-	App     string   `yaml:"app"`
-	Origins []string `yaml:"origins"`
-	Tenancy string   `yaml:"tenancy"`
+	App     string   `yaml:"app,omitempty"`
+	Origins []string `yaml:"origins,omitempty"`
+	Tenancy string   `yaml:"tenancy,omitempty"`
 }
 
 type tokenConfig struct {
 	Name   string `yaml:"name"`
 	Role   string `yaml:"role"`
-	Token  string `yaml:"token"`  // the token itself, for a start; or
-	SHA256 string `yaml:"sha256"` // its digest, so that the file holds no secret
+	Token  string `yaml:"token,omitempty"`  // the token itself, for a start; or
+	SHA256 string `yaml:"sha256,omitempty"` // its digest, so that the file holds no secret
 }
 
 type webhookConfig struct {
 	Name    string   `yaml:"name"`
 	URL     string   `yaml:"url"`
-	Secret  string   `yaml:"secret"`
-	Secrets []string `yaml:"secrets"` // several while one is rotated
+	Secret  string   `yaml:"secret,omitempty"`
+	Secrets []string `yaml:"secrets,omitempty"` // several while one is rotated
 }
 
 // loadConfig reads a file, or the defaults where path is empty.

@@ -32,9 +32,9 @@ var commands = []command{
 	{"serve", "[--config FILE]", "run the server", serve},
 	{"demo", "[--healthy] [--once]", "run the server with simulated clients and a rollout, to the verdict", demo},
 	{"verdict", "ID [--wait]", "print a rollout's verdict; exit status 0 promote, 10 hold, 20 rollback", verdictCommand},
-	{"backtest", "--data DIR ID", "recompute a rollout's verdicts from its segments and compare", backtest},
+	{"backtest", "--tenant T ID", "recompute a rollout's verdicts from its segments and compare", backtest},
 	{"check", "FILE", "check a configuration", check},
-	{"bench", "", "measure the ingest path end to end", bench},
+	{"bench", "[--length 10s]", "measure the ingest path end to end", bench},
 }
 
 // errUsage says that the words of the command are off; what is wrong has been
