@@ -43,7 +43,7 @@ type wireBeacon struct {
 	User    string            `json:"user,omitempty"`
 	Seq     int               `json:"seq"`
 	Sent    int64             `json:"sent"`
-	Arms    map[string]string `json:"arms"`
+	Arms    map[string]string `json:"arms,omitempty"`
 	Ctx     map[string]string `json:"ctx"`
 	Events  []wireEvent       `json:"events"`
 }

@@ -21,6 +21,7 @@ type config struct {
 	Listen       string         `yaml:"listen"`        // default 127.0.0.1:8711
 	Data         string         `yaml:"data"`          // folder of the journal, the segments and the checkpoint; default serin-data
 	Journal      journalConfig  `yaml:"journal"`       //
+	SealAfter    time.Duration  `yaml:"seal_after"`    // longest time between segments; default 10s
 	SDK          string         `yaml:"sdk"`           // file to serve as /serin.js; empty: none
 	WebhookAllow []netip.Prefix `yaml:"webhook_allow"` // internal addresses that webhooks may reach
 	Tenants      []tenantConfig `yaml:"tenants"`
@@ -64,7 +65,7 @@ type webhookConfig struct {
 
 // loadConfig reads a file, or the defaults where path is empty.
 func loadConfig(path string) (config, error) {
-	c := config{Listen: "127.0.0.1:8711", Data: "serin-data", Journal: journalConfig{MaxAge: 7 * 24 * time.Hour}}
+	c := config{Listen: "127.0.0.1:8711", Data: "serin-data", SealAfter: 10 * time.Second, Journal: journalConfig{MaxAge: 7 * 24 * time.Hour}}
 	if path != "" {
 		data, err := os.ReadFile(path)
 		if err != nil {
@@ -128,6 +129,9 @@ func (c *config) directory() (*tenant.Directory, error) {
 	}
 	if c.Journal.MaxAge < time.Hour {
 		faults = append(faults, fmt.Errorf("journal.max_age: %v: want 1h or more", c.Journal.MaxAge))
+	}
+	if c.SealAfter < 10*time.Millisecond || c.SealAfter > 10*time.Minute {
+		faults = append(faults, fmt.Errorf("seal_after: %v: want 10ms to 10m", c.SealAfter))
 	}
 	d, err := tenant.NewDirectory(specs)
 	if _, werr := c.targets(); werr != nil {

@@ -1,0 +1,58 @@
+# What a new user types: make demo, then make test.
+
+BIN := bin/serin
+SDK := sdk-js/dist/serin.js
+GO_FILES := $(shell find cmd ingest analysis alerting internal -name '*.go' -not -name '*_test.go') internal/api/page.html go.mod go.sum
+SDK_FILES := $(shell find sdk-js/src -name '*.ts') sdk-js/scripts/build.mjs sdk-js/package-lock.json
+
+.PHONY: help demo run test test-go test-sdk test-e2e bench fuzz golden lint clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+
+demo: $(BIN) ## the whole way on this machine: a broken canary is found and rolled back
+	$(BIN) demo
+
+run: $(BIN) $(SDK) ## a server with an empty configuration; prints the snippet for a page
+	$(BIN) serve --sdk $(SDK)
+
+test: lint test-go test-sdk test-e2e ## all tests: Go with the race detector, the SDK, and a real browser
+
+test-go:
+	go test -race -timeout 10m ./...
+
+test-sdk: sdk-js/node_modules/.package-lock.json
+	cd sdk-js && npm run typecheck && npm test && npm run size
+
+test-e2e: $(BIN) $(SDK)
+	cd sdk-js && SERIN_BIN=$(CURDIR)/$(BIN) npm run e2e
+
+lint: ## formatting and go vet
+	@unformatted=$$(gofmt -l cmd ingest analysis alerting internal); \
+	if [ -n "$$unformatted" ]; then echo "gofmt: $$unformatted" >&2; exit 1; fi
+	go vet ./...
+
+bench: $(BIN) ## events per CPU-second end to end, latency of the acknowledgement, bytes per event
+	$(BIN) bench
+
+fuzz: ## each fuzz target for 20 s
+	go test -run '^$$' -fuzz '^FuzzDecode$$' -fuzztime 20s ./ingest/beacon
+	go test -run '^$$' -fuzz '^FuzzReadGroup$$' -fuzztime 20s ./internal/store/batch
+	go test -run '^$$' -fuzz '^FuzzHLLUnmarshal$$' -fuzztime 20s ./analysis/sketch
+	go test -run '^$$' -fuzz '^FuzzHistogramUnmarshal$$' -fuzztime 20s ./analysis/sketch
+
+golden: sdk-js/node_modules/.package-lock.json ## write the recordings of the wire format anew
+	cd sdk-js && npm run golden
+	go test ./ingest/beacon -run Golden -update
+
+clean: ## remove what was built
+	rm -rf bin sdk-js/dist sdk-js/node_modules
+
+$(BIN): $(GO_FILES)
+	go build -o $@ ./cmd/serin
+
+$(SDK): $(SDK_FILES) sdk-js/node_modules/.package-lock.json
+	cd sdk-js && npm run build
+
+sdk-js/node_modules/.package-lock.json: sdk-js/package-lock.json
+	cd sdk-js && npm ci --no-audit --no-fund

@@ -1,0 +1,224 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"log/slog"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"serin.dev/serin/analysis"
+)
+
+// beSerin makes the test's binary the command, for tests that kill it.
+const beSerin = "SERIN_TEST_BE_SERIN"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(beSerin) != "" {
+		main()
+		return
+	}
+	testscript.Main(m, map[string]func(){"serin": main})
+}
+
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{Dir: "testdata/script", RequireExplicitExec: true,
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"await": await}})
+}
+
+// await waits until a file is there, which a command in the background makes.
+func await(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: await FILE")
+	}
+	for range 400 {
+		if _, err := os.Stat(ts.MkAbs(args[0])); err == nil {
+			return
+		}
+		time.Sleep(25 * time.Millisecond)
+	}
+	ts.Fatalf("%s did not come", args[0])
+}
+
+// The tokens and keys of testConfig.
+const (
+	ownToken     = "sk_own_releaser"
+	ownViewer    = "sk_own_viewer"
+	foreignToken = "sk_foreign_admin"
+	ownKey       = "pk_own"
+	foreignKey   = "pk_foreign"
+)
+
+// testConfig has two tenants that must not see one another.
+func testConfig(dir string) config {
+	return config{Listen: "127.0.0.1:0", Data: dir, SealAfter: 100 * time.Millisecond, Journal: journalConfig{MaxAge: time.Hour}, Tenants: []tenantConfig{
+		{ID: "own", Keys: []keyConfig{{Key: ownKey}}, Tokens: []tokenConfig{
+			{Name: "ci", Role: "releaser", Token: ownToken}, {Name: "wall", Role: "viewer", Token: ownViewer}}},
+		{ID: "foreign", Keys: []keyConfig{{Key: foreignKey}}, Tokens: []tokenConfig{{Name: "boss", Role: "admin", Token: foreignToken}}},
+	}}
+}
+
+// startServer runs a server until the returned function is called, which
+// returns what run returned.
+func startServer(t *testing.T, c config) (s *server, stop func() error) {
+	t.Helper()
+	s, err := newServer(t.Context(), c, slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- s.run(ctx) }()
+	stopped := false
+	stop = func() error {
+		if stopped {
+			return nil
+		}
+		stopped = true
+		cancel()
+		return <-ended
+	}
+	t.Cleanup(func() {
+		if err := stop(); err != nil {
+			t.Errorf("the server ended with %v", err)
+		}
+	})
+	for range 200 {
+		if _, err := get(t.Context(), s.url()+"/readyz", ""); err == nil {
+			return s, stop
+		}
+		time.Sleep(25 * time.Millisecond)
+	}
+	t.Fatal("the server did not become ready")
+	return nil, nil
+}
+
+const testRollout = `{"id":"r1","app":"shop-web","change":"release/2.4.1","canary":"2.4.1","baseline":"2.4.0",
+ "stages":[{"weight":0.5,"min_sessions":20,"dwell":"1s","deadline":"5m"}],"policy":{"epoch":"1s","silence_after":"5s"}}`
+
+func createRollout(t *testing.T, s *server) {
+	t.Helper()
+	if _, err := call(t.Context(), "POST", s.url()+"/v1/rollouts", ownToken, strings.NewReader(testRollout)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// runCommand runs the command line in this process.
+func runCommand(t *testing.T, args ...string) (status int, stdout, stderr string) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	status = run(t.Context(), args, &out, &errs)
+	return status, out.String(), errs.String()
+}
+
+func TestVerdictExitStatus(t *testing.T) {
+	s, _ := startServer(t, testConfig(t.TempDir()))
+	createRollout(t, s)
+	t.Setenv("SERIN_SERVER", s.url())
+	t.Setenv("SERIN_TOKEN", ownViewer)
+	for _, c := range []struct {
+		override string
+		want     int
+	}{{"", 10}, {"promote", 0}, {"hold", 10}, {"rollback", 20}} {
+		if c.override != "" {
+			body := `{"decision":"` + c.override + `","why":"a test"}`
+			if _, err := call(t.Context(), "POST", s.url()+"/v1/rollouts/r1/override", ownToken, strings.NewReader(body)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		status, stdout, stderr := runCommand(t, "verdict", "r1")
+		if status != c.want {
+			t.Errorf("override %q: exit status %d, want %d; %s%s", c.override, status, c.want, stdout, stderr)
+		}
+		if c.override != "" && !strings.Contains(stdout, "ci") {
+			t.Errorf("the sentence does not name who decided: %s", stdout)
+		}
+	}
+	// What has no answer must be none of the three.
+	if status, _, stderr := runCommand(t, "verdict", "absent"); status != 1 || !strings.Contains(stderr, "absent") {
+		t.Errorf("an unknown rollout: exit status %d, %s", status, stderr)
+	}
+	if status, _, _ := runCommand(t, "verdict", "r1", "-token", foreignToken); status != 1 {
+		t.Errorf("a foreign token: exit status %d, want 1", status)
+	}
+	if status, _, stderr := runCommand(t, "verdict", "--wait", "--timeout", "1s", "--token", ownViewer, "r1"); status != 20 {
+		t.Errorf("waiting for a verdict that is there: exit status %d, %s", status, stderr)
+	}
+}
+
+// TestBacktestEqualsLive has a server judge simulated clients, with a restart
+// on the way, and recomputes its verdicts from its segments.
+func TestBacktestEqualsLive(t *testing.T) {
+	dir := t.TempDir()
+	c := testConfig(dir)
+	s, stop := startServer(t, c)
+	createRollout(t, s)
+	var out sent
+	clients := traffic{key: ownKey, app: "shop-web", change: "release/2.4.1", canary: "2.4.1", baseline: "2.4.0", weight: 0.5, rate: 60, broken: "mobile", seed: 7}
+	judge := func(wait time.Duration) (v string) {
+		clients.server, clients.seed = s.url(), clients.seed+1
+		ctx, cancel := context.WithTimeout(t.Context(), wait)
+		defer cancel()
+		clients.run(ctx, &out)
+		raw, err := get(t.Context(), s.url()+"/v1/rollouts/r1/verdict", ownToken)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var m struct{ Decision string }
+		if err := json.Unmarshal(raw, &m); err != nil {
+			t.Fatal(err)
+		}
+		return m.Decision
+	}
+	judge(3 * time.Second)
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	s, stop = startServer(t, c)
+	decision := ""
+	for range 8 {
+		if decision = judge(4 * time.Second); decision == "rollback" {
+			break
+		}
+	}
+	if decision != "rollback" {
+		t.Fatalf("a canary that breaks most sessions is on %s", decision)
+	}
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	status, stdout, stderr := runCommand(t, "backtest", "--segments", c.path("segments"), "--tenant", "own", "r1")
+	if status != 0 || !strings.Contains(stdout, "0 differ") || !strings.Contains(stdout, "rollback") {
+		t.Fatalf("exit status %d\n%s%s", status, stdout, stderr)
+	}
+	// A ledger that was changed must be found out.
+	path := c.path("segments/_rollouts/own/r1.json")
+	ledger, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var records []analysis.Record
+	if err := json.Unmarshal(ledger, &records); err != nil {
+		t.Fatal(err)
+	}
+	for i := range records {
+		if records[i].Verdict != nil {
+			records[i].Verdict.Sessions.Canary++
+		}
+	}
+	forged, err := json.Marshal(records)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, forged, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if status, stdout, _ := runCommand(t, "backtest", "--segments", c.path("segments"), "--tenant", "own", "r1"); status != 1 || !strings.Contains(stdout, "DIFFERS") {
+		t.Errorf("a forged ledger: exit status %d\n%s", status, stdout)
+	}
+}

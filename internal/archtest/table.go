@@ -1,0 +1,54 @@
+// Package archtest holds who may import whom, and the tests that keep it so.
+// Imports run downhill along the data; ingest and analysis meet only in the
+// store. ARCHITECTURE.md quotes the table and says why.
+package archtest
+
+const module = "serin.dev/serin"
+
+// rule says what of this module a package may import.
+type rule struct {
+	of           string
+	may          []string
+	standardOnly bool // and nothing from outside of the standard library
+}
+
+var table = []rule{
+	{of: "cmd/serin", may: []string{"alerting/policy", "alerting/webhook", "analysis", "analysis/verdict", "ingest", "internal/api",
+		"internal/store/journal", "internal/store/segment", "internal/tenant"}},
+	{of: "alerting/policy", may: []string{"analysis/verdict"}},
+	{of: "alerting/webhook", may: []string{"analysis/verdict"}},
+	{of: "internal/api", may: []string{"analysis", "analysis/canary", "internal/tenant"}},
+	{of: "analysis", may: []string{"analysis/canary", "analysis/cell", "analysis/session", "analysis/verdict", "internal/event",
+		"internal/store/batch", "internal/store/journal", "internal/store/segment", "internal/tenant"}},
+	{of: "analysis/canary", may: []string{"analysis/evalue", "analysis/session", "analysis/sketch", "analysis/verdict", "internal/event", "internal/store/batch"}},
+	{of: "analysis/cell", may: []string{"analysis/session", "analysis/sketch", "internal/event", "internal/store/batch"}},
+	{of: "analysis/session", may: []string{"internal/event", "internal/store/batch"}},
+	{of: "analysis/verdict", standardOnly: true},
+	{of: "analysis/evalue", standardOnly: true},
+	{of: "analysis/sketch", standardOnly: true},
+	{of: "ingest", may: []string{"ingest/admit", "ingest/beacon", "internal/event", "internal/store/batch", "internal/tenant"}},
+	{of: "ingest/admit", may: []string{"internal/event", "internal/tenant"}},
+	{of: "ingest/beacon", may: []string{"internal/event"}, standardOnly: true},
+	{of: "internal/store/segment", may: []string{"internal/event", "internal/store/batch", "internal/tenant"}},
+	{of: "internal/store/journal"},
+	{of: "internal/store/batch", may: []string{"internal/event", "internal/tenant"}},
+	{of: "internal/event", standardOnly: true},
+	{of: "internal/tenant", standardOnly: true},
+	{of: "internal/archtest", standardOnly: true},
+}
+
+// limits say who alone may import something from outside.
+var limits = []struct {
+	imported string
+	to       []string
+}{
+	{"flag", []string{"cmd/serin"}},
+	{"os", []string{"cmd/serin", "internal/store/...", "internal/archtest"}},
+	{"net/http", []string{"cmd/serin", "internal/api", "ingest", "alerting/webhook"}},
+	{"github.com/apache/arrow/go/v17/...", []string{"internal/store/...", "analysis/cell"}},
+	{"github.com/nats-io/...", []string{"internal/store/journal"}},
+	{"math/rand/v2", []string{"cmd/serin", "alerting/webhook", "internal/store/journal"}},
+}
+
+// topLevel are the folders of the project.
+var topLevel = []string{"cmd", "ingest", "analysis", "alerting", "sdk-js", "grafana-plugin", "internal", "docs", "bin", "serin-data"}
