@@ -54,7 +54,7 @@ export function checkOptions(options: Options): void {
       if (!FIELDS.includes(field)) reject('context', field, `the fields ${FIELDS.join(', ')}`);
       if (value !== undefined && typeof value !== 'string') reject(`context.${field}`, value, 'a text');
     }
-    if (/[?#]/.test(context.page ?? '')) reject('context.page', context.page, 'a path without query and fragment');
+    if (typeof context.page === 'string' && /[?#]/.test(context.page)) reject('context.page', context.page, 'a path without query and fragment');
   }
   if (collect !== undefined) {
     if (!isRecord(collect)) reject('collect', collect, 'an object of booleans');
