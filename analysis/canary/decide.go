@@ -129,11 +129,10 @@ func (t *Test) findings(v *verdict.Verdict) (harm float64) {
 	var logs, weights []float64
 	for m := range session.Metrics {
 		g := t.guardrail(m)
-		pooled := t.grid.NewMarks()
+		pooled := t.pooled(m)
 		hidden, failures := math.Inf(-1), [2]int64{}
 		for k := range t.Strata {
 			st := &t.Strata[k]
-			pooled.Merge(st.Marks[m])
 			hidden = logSum(hidden, t.grid.Harm(st.Marks[m])-math.Log(float64((k+1)*(k+2))))
 			failures[0] += st.Failures[m][0]
 			failures[1] += st.Failures[m][1]
@@ -147,6 +146,15 @@ func (t *Test) findings(v *verdict.Verdict) (harm float64) {
 			Margin: g.Margin, Required: !g.Optional})
 	}
 	return evalue.Mean(logs, weights)
+}
+
+// pooled returns the marks of a guardrail over all strata.
+func (t *Test) pooled(m session.Metric) evalue.Marks {
+	all := t.grid.NewMarks()
+	for k := range t.Strata {
+		all.Merge(t.Strata[k].Marks[m])
+	}
+	return all
 }
 
 // safe returns the log of the safety e-process of a guardrail. Its null is
@@ -168,25 +176,44 @@ func (t *Test) effect(m evalue.Marks) verdict.Effect {
 	return verdict.Effect{Ratio: verdict.Bound(t.grid.Estimate(m)), Lo: verdict.Bound(lo), Hi: verdict.Bound(hi), Alpha: intervalAlpha}
 }
 
-// blame names the guardrails and strata whose current evidence e-BH rejects at
-// alpha, strongest first, and measures the blast radius by the first of them.
+// blame names the guardrails and strata whose current evidence weighted e-BH
+// rejects at alpha, strongest first, and measures the blast radius by the first
+// of them. The weights are those with which the same evidence counts for a
+// rollback, so that a rollback that one guardrail alone brings about names it.
 func (t *Test) blame(v *verdict.Verdict) {
 	v.Radius = verdict.Radius{Sessions: t.Sessions[1], Users: int64(math.Round(t.Users.Estimate()))}
 	var all []verdict.Finding
-	var logs []float64
+	var logs, weights []float64
 	for m := range session.Metrics {
+		weight := t.guardrail(m).Weight
+		if len(t.Strata) > 1 { // else the one stratum says the same
+			weight /= 2
+			f := v.Findings[m]
+			f.Effect, f.LogEHarm = verdict.Effect{}, verdict.Bound(t.grid.Harm(t.pooled(m)))
+			all, logs, weights = append(all, f), append(logs, float64(f.LogEHarm)), append(weights, weight)
+		}
 		for k := range t.Strata {
 			st := &t.Strata[k]
 			e := t.grid.Harm(st.Marks[m])
 			all = append(all, verdict.Finding{Guardrail: m.String(), Stratum: st.Name, Sessions: arms(st.Sessions),
-				Failures: arms(st.Failures[m]), LogEHarm: verdict.Bound(e), Blamed: true})
+				Failures: arms(st.Failures[m]), LogEHarm: verdict.Bound(e)})
 			logs = append(logs, e)
+			// 1/((k+1)(k+2)) over the strata that are there, scaled to sum to 1.
+			n := float64(len(t.Strata))
+			weights = append(weights, weight*(n+1)/n/float64((k+1)*(k+2)))
 		}
+	}
+	for i := range logs { // weighted e-BH (Wang & Ramdas 2022, section 4.4): the weights sum to the number of hypotheses
+		logs[i] += math.Log(weights[i] * float64(len(logs)))
 	}
 	for _, i := range evalue.EBH(logs, t.Rollout.Policy.Alpha) {
 		f := all[i]
 		m, _ := session.ParseMetric(f.Guardrail)
-		f.Effect = t.effect(t.Strata[t.index[f.Stratum]].Marks[m])
+		marks := t.pooled(m)
+		if f.Stratum != "" {
+			marks = t.Strata[t.index[f.Stratum]].Marks[m]
+		}
+		f.Effect, f.Blamed = t.effect(marks), true
 		v.Blame = append(v.Blame, f)
 	}
 	slices.SortStableFunc(v.Blame, func(a, b verdict.Finding) int { return -cmp.Compare(a.LogEHarm, b.LogEHarm) })
