@@ -28,7 +28,8 @@ func TestHLLError(t *testing.T) {
 			off := h.Estimate()/float64(size) - 1
 			squares[i] += off * off
 			sums[i] += off
-			if math.Abs(off) > 4.5*sigma {
+			// Two of a small set may share a register, which costs one of them.
+			if math.Abs(off) > max(4.5*sigma, 1.1/float64(size)) {
 				t.Errorf("seed %d: %d distinct are estimated off by %.2f %%", seed, size, 100*off)
 			}
 		}
