@@ -32,7 +32,7 @@ func (r *Rejection) Error() string { return fmt.Sprintf("%s: %s: want %s", r.Fie
 // Beacon checks b against a grant and corrects its times in place. now is the
 // receive time in Unix ms. It returns a rejection of the whole beacon, or those
 // of single events, which it has taken out of b; indexes count the events that
-// b had. index maps them to what the client sent and may be nil.
+// b had.
 func Beacon(g *tenant.Grant, b *event.Beacon, now int64) (whole *Rejection, events []Rejection) {
 	if g.App != "" && g.App != b.App {
 		return &Rejection{Index: -1, Reason: event.ReasonApp, Field: "app", Value: b.App, Want: "the app of the key: " + g.App}, nil
