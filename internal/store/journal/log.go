@@ -112,7 +112,8 @@ func (l *Log) ensure(ctx context.Context, o LogOptions) error {
 //
 // ErrFull and data above MaxMessageBytes mean that nothing was stored. After
 // any other error the message may be stored or not: a disk that fails to sync
-// makes the server fall silent, which is seen here as a deadline. Append never
+// makes the server fall silent, which is seen here as a deadline, and so is a
+// connection that breaks before the acknowledgment came. Append never
 // retries, and neither should the caller; it should end the process and learn
 // from the log, after recovery, what is there. Without a deadline in ctx there
 // is one of 30 s.
