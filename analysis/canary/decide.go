@@ -206,19 +206,39 @@ func (t *Test) blame(v *verdict.Verdict) {
 	for i := range logs { // weighted e-BH (Wang & Ramdas 2022, section 4.4): the weights sum to the number of hypotheses
 		logs[i] += math.Log(weights[i] * float64(len(logs)))
 	}
+	named := map[int]bool{}
 	for _, i := range evalue.EBH(logs, t.Rollout.Policy.Alpha) {
+		named[i] = true
+	}
+	// Evidence in one stratum tells a person more than nearly the same over all.
+	telling := func(i int) float64 {
+		e := float64(all[i].LogEHarm)
+		if all[i].Stratum != "" {
+			e++
+		}
+		return e
+	}
+	order := make([]int, len(all))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(i, j int) int { return cmp.Compare(telling(j), telling(i)) })
+	for n, i := range order {
+		// Where the rollout's evidence suffices, what tells most is shown, if not marked.
+		if !named[i] && (n > 0 || float64(v.LogEHarm) < v.LogNeeded) {
+			continue
+		}
 		f := all[i]
 		m, _ := session.ParseMetric(f.Guardrail)
 		marks := t.pooled(m)
 		if f.Stratum != "" {
 			marks = t.Strata[t.index[f.Stratum]].Marks[m]
 		}
-		f.Effect, f.Blamed = t.effect(marks), true
+		f.Effect, f.Blamed = t.effect(marks), named[i]
 		v.Blame = append(v.Blame, f)
 	}
-	slices.SortStableFunc(v.Blame, func(a, b verdict.Finding) int { return -cmp.Compare(a.LogEHarm, b.LogEHarm) })
 	for i := range v.Findings {
-		v.Findings[i].Blamed = slices.ContainsFunc(v.Blame, func(f verdict.Finding) bool { return f.Guardrail == v.Findings[i].Guardrail })
+		v.Findings[i].Blamed = slices.ContainsFunc(v.Blame, func(f verdict.Finding) bool { return f.Blamed && f.Guardrail == v.Findings[i].Guardrail })
 	}
 	if f := worst(v); f != nil {
 		x := float64(f.Failures.Canary)
