@@ -56,7 +56,7 @@ const (
 
 // testConfig has two tenants that must not see one another.
 func testConfig(dir string) config {
-	return config{Listen: "127.0.0.1:0", Data: dir, SealAfter: 100 * time.Millisecond, Journal: journalConfig{MaxAge: time.Hour}, Tenants: []tenantConfig{
+	return config{Listen: "127.0.0.1:0", Data: dir, SealAfter: 2 * time.Second, Journal: journalConfig{MaxAge: time.Hour}, Tenants: []tenantConfig{
 		{ID: "own", Keys: []keyConfig{{Key: ownKey}}, Tokens: []tokenConfig{
 			{Name: "ci", Role: "releaser", Token: ownToken}, {Name: "wall", Role: "viewer", Token: ownViewer}}},
 		{ID: "foreign", Keys: []keyConfig{{Key: foreignKey}}, Tokens: []tokenConfig{{Name: "boss", Role: "admin", Token: foreignToken}}},
@@ -169,10 +169,11 @@ func TestBacktestEqualsLive(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var m struct{ Decision string }
+		var m struct{ Decision, Sentence string }
 		if err := json.Unmarshal(raw, &m); err != nil {
 			t.Fatal(err)
 		}
+		t.Logf("%d beacons acknowledged, %d not: %s", out.beacons.Load(), out.failed.Load(), m.Sentence)
 		return m.Decision
 	}
 	judge(3 * time.Second)
@@ -181,7 +182,7 @@ func TestBacktestEqualsLive(t *testing.T) {
 	}
 	s, stop = startServer(t, c)
 	decision := ""
-	for range 8 {
+	for range 15 {
 		if decision = judge(4 * time.Second); decision == "rollback" {
 			break
 		}
