@@ -43,7 +43,7 @@ fuzz: ## each fuzz target for 20 s
 
 golden: sdk-js/node_modules/.package-lock.json ## write the recordings of the wire format anew
 	cd sdk-js && npm run golden
-	go test ./ingest/beacon -run Golden -update
+	go test ./ingest/beacon -run '^(TestRefusals|TestRejections)$$' -update
 
 clean: ## remove what was built
 	rm -rf bin sdk-js/dist sdk-js/node_modules
