@@ -55,6 +55,10 @@ const (
 // session can only come from a queue that was offline for longer.
 const TTL = 6 * 3600_000
 
+// maxHashed bounds the numbers without order that are kept for one session. A
+// retry comes within minutes, so the oldest are forgotten first.
+const maxHashed = 512
+
 // maxSparse bounds the numbers kept out of order for one session: a forged
 // seq costs memory, so past this a beacon is refused.
 const maxSparse = 512
@@ -69,6 +73,7 @@ type Session struct {
 	Last    int64  // receive time of the newest beacon
 	Next    uint32 // all numbers below were seen
 	Sparse  []uint32
+	Hashed  []uint32 // the newest numbers from event.Unordered on, which have no order
 	Beacons int64 // distinct beacons
 	Failed  uint16
 	// Enrolled is where the session counts; written by the owner of the table.
@@ -127,6 +132,14 @@ func (t *Table) Admit(k Key, seq uint32, received int64) (*Session, Admission) {
 		t.Sessions[k] = s
 	}
 	switch {
+	case seq >= event.Unordered:
+		if slices.Contains(s.Hashed, seq) {
+			return s, Duplicate
+		}
+		if len(s.Hashed) >= maxHashed {
+			s.Hashed = slices.Delete(s.Hashed, 0, 1)
+		}
+		s.Hashed = append(s.Hashed, seq)
 	case seq < s.Next || slices.Contains(s.Sparse, seq):
 		return s, Duplicate
 	case seq == s.Next:

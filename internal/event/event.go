@@ -151,7 +151,13 @@ type Context struct {
 	Network  string // 4g, wifi, ...
 	Country  string // set by the edge, never by the client
 	Page     string // path without query and fragment
+	Env      string // deployment environment such as production or staging; at most 128 bytes
 }
+
+// Unordered is the least sequence number of beacons whose protocol counts
+// nothing: their numbers are hashes of the content, unique in a session but
+// without order, so that a gap among them means nothing.
+const Unordered uint32 = 1 << 31
 
 // Dropped is what the client itself left out, by kind and cause such as
 // "vital/sampled".

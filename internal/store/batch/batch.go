@@ -50,6 +50,7 @@ const (
 	Network
 	Country
 	Page
+	Env
 	Kind
 	Name
 	Unit
@@ -75,7 +76,7 @@ var dictType = &arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Uint32, Val
 // Schema is event schema version 1, in the order of [Column].
 var Schema = func() *arrow.Schema {
 	names := []string{"tenant", "app", "release", "tenancy", "arms", "sdk", "platform", "os", "browser", "device",
-		"network", "country", "page", "kind", "name", "unit", "attrs", "message", "stack", "session", "user"}
+		"network", "country", "page", "env", "kind", "name", "unit", "attrs", "message", "stack", "session", "user"}
 	var fields []arrow.Field
 	for _, n := range names {
 		fields = append(fields, arrow.Field{Name: n, Type: dictType})
@@ -208,7 +209,7 @@ func (b *Batch) row(position uint64, ordinal, index int, arms string, bc *event.
 	for i, s := range [dictColumns]string{
 		Tenant: b.Partition.Tenant.String(), App: b.Partition.App, Release: string(b.Partition.Release), Tenancy: bc.Tenancy.String(), Arms: arms,
 		SDK: bc.SDK, Platform: c.Platform, OS: c.OS, Browser: c.Browser, Device: c.Device, Network: c.Network,
-		Country: c.Country, Page: c.Page, Kind: e.Kind.String(), Name: e.Name, Unit: e.Unit,
+		Country: c.Country, Page: c.Page, Env: c.Env, Kind: e.Kind.String(), Name: e.Name, Unit: e.Unit,
 		Attrs: AttrsText(e.Attrs), Message: e.Message, Stack: e.Stack, Session: bc.Session, User: bc.User,
 	} {
 		b.dicts[i].append(s)

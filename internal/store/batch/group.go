@@ -61,7 +61,7 @@ func (g *Group) Add(id tenant.ID, b *event.Beacon) {
 		g.text(b.Arms[i].Variant)
 	}
 	c := &b.Ctx
-	for _, s := range [...]string{c.Platform, c.OS, c.Browser, c.Device, c.Network, c.Country, c.Page} {
+	for _, s := range [...]string{c.Platform, c.OS, c.Browser, c.Device, c.Network, c.Country, c.Page, c.Env} {
 		g.text(s)
 	}
 	g.uint(uint64(len(b.Events)))
@@ -333,7 +333,7 @@ func (r *reader) beacon(b *event.Beacon) {
 		b.Arms = append(b.Arms, event.Arm{Change: r.text(), Variant: r.text()})
 	}
 	c := &b.Ctx
-	for _, p := range [...]*string{&c.Platform, &c.OS, &c.Browser, &c.Device, &c.Network, &c.Country, &c.Page} {
+	for _, p := range [...]*string{&c.Platform, &c.OS, &c.Browser, &c.Device, &c.Network, &c.Country, &c.Page, &c.Env} {
 		*p = r.text()
 	}
 	for n := r.count(minEvent); n > 0 && !r.bad; n-- {

@@ -1,0 +1,481 @@
+// Package dialect is what the decoders of foreign protocols share: the request
+// as they see it, and the [Builder] that holds what they find to the limits of
+// event schema version 1 and sorts it into beacons. A decoder is a pure
+// function of a [Request]; the edge turns what it returns into the answer that
+// the protocol's SDK understands.
+package dialect
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"math"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/mileusna/useragent"
+	"github.com/valyala/fastjson"
+
+	"serin.dev/serin/internal/event"
+)
+
+// ErrMalformed is what every error of a decoder is, by errors.Is.
+var ErrMalformed = errors.New("malformed body")
+
+// Error says why a whole body is refused.
+type Error struct {
+	Reason event.Reason
+	Field  string
+	Value  string // at most 64 bytes
+	Want   string
+}
+
+// Error names the field, the value and what is allowed.
+func (e *Error) Error() string {
+	return fmt.Sprintf("malformed body: %s: %q: want %s", e.Field, e.Value, e.Want)
+}
+
+// Is reports whether target is [ErrMalformed].
+func (e *Error) Is(target error) bool { return target == ErrMalformed }
+
+// NotJSON is the error for a body that is no JSON.
+func NotJSON(err error) *Error {
+	return &Error{Reason: event.ReasonJSON, Field: "body", Value: Clip(err.Error(), 64), Want: "JSON in UTF-8"}
+}
+
+// Request is one request of a foreign SDK.
+type Request struct {
+	Method string
+	Target *url.URL
+	Header map[string]string // names in lower case
+	Body   []byte            // inflated
+	Now    int64             // receive time, Unix ms
+	App    string            // the key's app; empty: the app that the body names
+	Key    string            // the public key; keys the hash of users
+	Peer   string            // client address; used for anonymous sessions only, and never kept
+	Salt   []byte            // keys the hash of Peer; changes from day to day
+}
+
+// Query returns a parameter of the target.
+func (r *Request) Query(name string) string {
+	if r.Target == nil {
+		return ""
+	}
+	return r.Target.Query().Get(name)
+}
+
+// Rejection says why one event is left out.
+type Rejection struct {
+	Index  int // number of the item in the body, from 0
+	Reason event.Reason
+	Field  string
+	Value  string
+	Want   string
+}
+
+// Result is what a body was decoded into.
+type Result struct {
+	Beacons  []event.Beacon
+	Rejected []Rejection
+	Ignored  map[string]int  // what the protocol has and Serin does not use, by item type
+	Drops    []event.Dropped // what the client says that it left out
+}
+
+// Events returns how many events the beacons hold.
+func (r *Result) Events() int {
+	n := 0
+	for i := range r.Beacons {
+		n += len(r.Beacons[i].Events)
+	}
+	return n
+}
+
+// Source says who observed an event: all events of one source are one beacon.
+type Source struct {
+	SDK     string
+	App     string
+	Release string
+	Session string
+	User    string
+	Tenancy string
+	Env     string
+	Sent    int64 // client's clock at sending, Unix ms; 0 where the protocol does not say
+	Ctx     event.Context
+}
+
+// Builder sorts events into beacons. Make it with [NewBuilder].
+type Builder struct {
+	req   *Request
+	res   Result
+	index map[Source]int // position of the beacon that is open for a source
+	n     int
+}
+
+// NewBuilder returns an empty builder for a request.
+func NewBuilder(r *Request) *Builder {
+	return &Builder{req: r, index: map[Source]int{}}
+}
+
+// Ignore counts an item of a type that Serin does not use.
+func (b *Builder) Ignore(item string) {
+	if b.res.Ignored == nil {
+		b.res.Ignored = map[string]int{}
+	}
+	b.res.Ignored[Clip(item, event.MaxName)]++
+}
+
+// Drop counts what the client itself left out.
+func (b *Builder) Drop(cause string, n int64) {
+	if n > 0 && len(b.res.Drops) < event.MaxDrops {
+		b.res.Drops = append(b.res.Drops, event.Dropped{Cause: Clip(cause, event.MaxName), Count: n})
+	}
+}
+
+// Reject leaves an item out.
+func (b *Builder) Reject(reason event.Reason, field, value, want string) {
+	b.res.Rejected = append(b.res.Rejected, Rejection{b.n, reason, field, Clip(value, 64), want})
+	b.n++
+}
+
+// Add puts an event into the beacon of its source. Texts are cut at their
+// limits; a source that lacks what every beacon must have, and a value that
+// cannot be, reject the event.
+func (b *Builder) Add(s Source, e event.One) {
+	switch {
+	case s.Session == "":
+		b.Reject(event.ReasonMissing, "session", "", "the id of the session, on the item or its batch")
+		return
+	case b.req.App == "" && s.App == "":
+		b.Reject(event.ReasonMissing, "app", "", "the name of the app, in the body or bound to the key")
+		return
+	case s.Release == "":
+		b.Reject(event.ReasonMissing, "release", "", "the version of the app")
+		return
+	case e.HasVal && (math.IsNaN(e.Value) || math.Abs(e.Value) > event.MaxMagnitude):
+		b.Reject(event.ReasonRange, e.Name, fmt.Sprint(e.Value), fmt.Sprintf("a number of at most %g", float64(event.MaxMagnitude)))
+		return
+	case e.HasVal && e.Value < 0 && e.Kind != event.Metric && e.Kind != event.Event:
+		b.Reject(event.ReasonRange, e.Name, fmt.Sprint(e.Value), "0 or more")
+		return
+	}
+	tenancy, err := event.ParseTenancy(s.Tenancy)
+	if err != nil {
+		b.Reject(event.ReasonName, "tenancy", s.Tenancy, "production, test, shadow or synthetic")
+		return
+	}
+	b.n++
+	if e.Time == 0 {
+		e.Time = b.req.Now
+	}
+	e.Name = Clip(e.Name, event.MaxName)
+	if e.Name == "" {
+		e.Name = e.Kind.String()
+	}
+	e.Unit = Clip(e.Unit, event.MaxUnit)
+	e.Message = Clip(e.Message, event.MaxMessage)
+	e.Stack = Clip(e.Stack, event.MaxStack)
+	if len(e.Attrs) > event.MaxAttrs {
+		e.Attrs = e.Attrs[:event.MaxAttrs]
+	}
+	for i := range e.Attrs {
+		a := &e.Attrs[i]
+		a.Key, a.Text = Clip(a.Key, event.MaxName), Clip(a.Text, event.MaxText)
+		if a.Num && (math.IsNaN(a.Number) || math.Abs(a.Number) > event.MaxMagnitude) {
+			a.Num, a.Number, a.Text = false, 0, "not a number"
+		}
+	}
+	at, ok := b.index[s]
+	if !ok || len(b.res.Beacons[at].Events) == event.MaxEvents {
+		at = len(b.res.Beacons)
+		b.index[s] = at
+		b.res.Beacons = append(b.res.Beacons, b.open(s, tenancy))
+	}
+	b.res.Beacons[at].Events = append(b.res.Beacons[at].Events, e)
+}
+
+func (b *Builder) open(s Source, tenancy event.Tenancy) event.Beacon {
+	app := b.req.App
+	if app == "" {
+		app = s.App
+	}
+	ctx := s.Ctx
+	for _, p := range []*string{&ctx.Platform, &ctx.OS, &ctx.Browser, &ctx.Device, &ctx.Network, &ctx.Page} {
+		*p = Clip(*p, event.MaxText)
+	}
+	ctx.Env = Clip(s.Env, event.MaxName)
+	sent := s.Sent
+	if sent == 0 {
+		sent = b.req.Now
+	}
+	return event.Beacon{SDK: Clip(s.SDK, event.MaxName), App: Clip(app, event.MaxName), Release: event.Release(Clip(s.Release, event.MaxName)),
+		Tenancy: tenancy, Session: SessionID(s.Session), User: b.user(s.User), Sent: sent, Ctx: ctx}
+}
+
+// user hashes what the client calls its user, since foreign SDKs send names
+// and addresses; the key makes hashes of two tenants unlike.
+func (b *Builder) user(name string) string {
+	if name == "" {
+		return ""
+	}
+	sum := sha256.Sum256([]byte(b.req.Key + "\x00" + name))
+	return "h:" + hex.EncodeToString(sum[:12])
+}
+
+// Result ends the building. Each beacon gets its number: foreign protocols
+// count nothing, so it is a hash of the beacon's content, from
+// [event.Unordered] on, by which a retry of the same content counts once.
+func (b *Builder) Result() Result {
+	for i := range b.res.Beacons {
+		bc := &b.res.Beacons[i]
+		h := fnv.New64a()
+		word := func(s string) {
+			_, _ = h.Write([]byte(s)) // a hash takes whatever it is given
+			_, _ = h.Write([]byte{0})
+		}
+		for j := range bc.Events {
+			e := &bc.Events[j]
+			word(e.Kind.String())
+			word(e.Name)
+			if e.Time != b.req.Now {
+				word(fmt.Sprint(e.Time))
+			}
+			word(fmt.Sprint(e.Value))
+			word(e.Message)
+			for _, a := range e.Attrs {
+				word(a.Key)
+				word(a.Text)
+				word(fmt.Sprint(a.Number))
+			}
+		}
+		sum := h.Sum64()
+		bc.Seq = event.Unordered | uint32(sum^sum>>32)
+	}
+	return b.res
+}
+
+// SessionID makes a session's id of whatever a protocol calls one: ids that
+// the schema allows stay, others are hashed.
+func SessionID(s string) string {
+	ok := len(s) >= event.MinSession && len(s) <= event.MaxSession
+	for i := 0; ok && i < len(s); i++ {
+		c := s[i]
+		ok = c|0x20 >= 'a' && c|0x20 <= 'z' || c >= '0' && c <= '9' || c == '-' || c == '_'
+	}
+	if ok {
+		return s
+	}
+	sum := sha256.Sum256([]byte(s))
+	return "x" + hex.EncodeToString(sum[:12])
+}
+
+// anonymousMS is how long what one browser sends without a session's id is
+// taken for one session.
+const anonymousMS = 30 * 60_000
+
+// Anonymous returns a session for protocols that name none: one for each
+// client address and user agent in half an hour. The address goes into a hash
+// with a salt that changes daily, and nowhere else.
+func Anonymous(r *Request, agent string, at int64) string {
+	sum := sha256.Sum256(fmt.Appendf(slices.Clone(r.Salt), "\x00%s\x00%s\x00%s\x00%d", r.Key, r.Peer, agent, at/anonymousMS))
+	return "a" + hex.EncodeToString(sum[:12])
+}
+
+// Agent fills a context from a user agent's name for itself.
+func Agent(ctx *event.Context, agent string) {
+	if agent == "" {
+		return
+	}
+	ua := useragent.Parse(Clip(agent, 512))
+	major, _, _ := strings.Cut(ua.Version, ".")
+	ctx.Platform = "web"
+	ctx.Browser = strings.TrimSpace(ua.Name + " " + major)
+	major, _, _ = strings.Cut(ua.OSVersion, ".")
+	ctx.OS = strings.TrimSpace(ua.OS + " " + major)
+	switch {
+	case ua.Tablet:
+		ctx.Device = "tablet"
+	case ua.Mobile:
+		ctx.Device = "mobile"
+	case ua.Desktop:
+		ctx.Device = "desktop"
+	}
+}
+
+// Path returns the path of a URL: queries and fragments carry names, tokens
+// and addresses, and are never kept.
+func Path(raw string) string {
+	raw, _, _ = strings.Cut(raw, "?")
+	raw, _, _ = strings.Cut(raw, "#")
+	if u, err := url.Parse(raw); err == nil && u.Host != "" {
+		if u.Path == "" {
+			return "/"
+		}
+		return Clip(u.Path, event.MaxText)
+	}
+	return Clip(raw, event.MaxText)
+}
+
+// Clip cuts a text to at most n bytes of valid UTF-8, and never through a
+// character.
+func Clip(s string, n int) string {
+	if len(s) > n {
+		for n > 0 && !utf8.RuneStart(s[n]) {
+			n--
+		}
+		s = s[:n]
+	}
+	return strings.ToValidUTF8(s, "�")
+}
+
+// Text returns a member of an object as text: strings as they are, numbers and
+// booleans as JSON spells them, everything else as the empty text.
+func Text(v *fastjson.Value, path ...string) string {
+	m := v.Get(path...)
+	if m == nil {
+		return ""
+	}
+	switch m.Type() {
+	case fastjson.TypeString:
+		return string(m.GetStringBytes())
+	case fastjson.TypeNumber, fastjson.TypeTrue, fastjson.TypeFalse:
+		return m.String()
+	}
+	return ""
+}
+
+// Number returns a member of an object as a number, whether it is written as
+// one or as text, as several SDKs do; ok is false where it is neither.
+func Number(v *fastjson.Value, path ...string) (f float64, ok bool) {
+	m := v.Get(path...)
+	if m == nil {
+		return 0, false
+	}
+	switch m.Type() {
+	case fastjson.TypeNumber:
+		f, err := m.Float64()
+		return f, err == nil
+	case fastjson.TypeString:
+		f, err := fastjson.ParseBytes(m.GetStringBytes())
+		if err != nil || f.Type() != fastjson.TypeNumber {
+			return 0, false
+		}
+		n, err := f.Float64()
+		return n, err == nil
+	}
+	return 0, false
+}
+
+// Time returns a member as Unix ms, whether it is a date by RFC 3339 or a
+// number of seconds, milliseconds, microseconds or nanoseconds: their sizes
+// tell them apart for dates from 1973 on. It is 0 for anything else.
+func Time(v *fastjson.Value, path ...string) int64 {
+	m := v.Get(path...)
+	if m == nil {
+		return 0
+	}
+	if m.Type() == fastjson.TypeString {
+		if t, err := time.Parse(time.RFC3339Nano, string(m.GetStringBytes())); err == nil {
+			return t.UnixMilli()
+		}
+	}
+	f, ok := Number(v, path...)
+	if !ok {
+		return 0
+	}
+	return Millis(f)
+}
+
+// Millis reads a number as a time, as [Time] does.
+func Millis(f float64) int64 {
+	switch {
+	case f < 1e8 || f > 1e20 || math.IsNaN(f):
+		return 0
+	case f < 1e11:
+		return int64(f * 1e3)
+	case f < 1e14:
+		return int64(f)
+	case f < 1e17:
+		return int64(f / 1e3)
+	}
+	return int64(f / 1e6)
+}
+
+// TextAttr returns an attribute that is a text.
+func TextAttr(key, text string) event.Attr { return event.Attr{Key: key, Text: text} }
+
+// Attrs returns the members of an object that are texts, numbers or booleans
+// as attributes, in the order of the body, at most n.
+func Attrs(o *fastjson.Value, n int) (attrs []event.Attr) {
+	obj := o.GetObject()
+	if obj == nil {
+		return nil
+	}
+	obj.Visit(func(key []byte, v *fastjson.Value) {
+		if len(attrs) == n || len(key) == 0 {
+			return
+		}
+		a := event.Attr{Key: string(key)}
+		switch v.Type() {
+		case fastjson.TypeNumber:
+			f, err := v.Float64()
+			if err != nil {
+				return
+			}
+			a.Num, a.Number = true, f
+		case fastjson.TypeString, fastjson.TypeTrue, fastjson.TypeFalse:
+			a.Text = Text(v)
+		default:
+			return
+		}
+		if !slices.ContainsFunc(attrs, func(x event.Attr) bool { return x.Key == a.Key }) {
+			attrs = append(attrs, a)
+		}
+	})
+	return attrs
+}
+
+// vitals are the names of web vitals in lower case, as most protocols spell
+// them.
+var vitals = map[string]string{"lcp": "LCP", "inp": "INP", "cls": "CLS", "fcp": "FCP", "ttfb": "TTFB", "fid": "FID"}
+
+// Vital returns the event of a web vital, or false for a name that is none.
+// The value is in ms, and for CLS without unit.
+func Vital(name string, value float64, at int64, attrs ...event.Attr) (event.One, bool) {
+	full, ok := vitals[strings.ToLower(name)]
+	if !ok {
+		return event.One{}, false
+	}
+	e := event.One{Kind: event.Vital, Name: full, Value: value, HasVal: true, Time: at, Attrs: attrs}
+	if full != "CLS" {
+		e.Unit = "ms"
+	}
+	return e, true
+}
+
+// RequestEvent returns the event of a request of the client: method and path
+// are its name. It failed where it got no answer (failed is true) or a status
+// of the 5xx.
+func RequestEvent(method, rawURL string, status int, failed bool, ms float64, at int64) event.One {
+	if method == "" {
+		method = "GET"
+	}
+	e := event.One{Kind: event.Request, Name: strings.ToUpper(method) + " " + Path(rawURL), Time: at, Unit: "ms", Value: ms, HasVal: true}
+	if status > 0 {
+		e.Attrs = append(e.Attrs, event.Attr{Key: "status", Num: true, Number: float64(status)})
+	}
+	if u, err := url.Parse(rawURL); err == nil && u.Host != "" {
+		e.Attrs = append(e.Attrs, TextAttr("host", u.Host))
+	}
+	if failed || status >= 500 {
+		e.Attrs = append(e.Attrs, TextAttr("failed", "true"))
+	}
+	return e
+}
+
+// Handled is the attribute that says whether the app caught an error.
+func Handled(yes bool) event.Attr { return TextAttr("handled", fmt.Sprint(yes)) }

@@ -1,0 +1,210 @@
+// Package faro reads bodies of Grafana Faro's web, React Native and Flutter
+// SDKs. docs/formats/faro.md says what becomes of each item, and what the
+// protocol cannot say.
+package faro
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/valyala/fastjson"
+
+	"serin.dev/serin/ingest/dialect"
+	"serin.dev/serin/ingest/otlp"
+	"serin.dev/serin/internal/event"
+)
+
+// Decode decodes one body of a collector request.
+func Decode(r *dialect.Request) (dialect.Result, error) {
+	v, err := fastjson.ParseBytes(r.Body)
+	if err != nil {
+		return dialect.Result{}, dialect.NotJSON(err)
+	}
+	if v.Type() != fastjson.TypeObject {
+		return dialect.Result{}, &dialect.Error{Reason: event.ReasonType, Field: "body", Value: v.Type().String(), Want: "an object with meta"}
+	}
+	d := decoder{b: dialect.NewBuilder(r), r: r}
+	d.source(v.Get("meta"))
+	// Faro does not say when it sent. It sends what it has within 250 ms and
+	// keeps nothing on disk, so its newest item is about that old.
+	for _, list := range []string{"events", "exceptions", "measurements", "logs"} {
+		for _, item := range v.GetArray(list) {
+			d.src.Sent = max(d.src.Sent, dialect.Time(item, "timestamp"))
+		}
+	}
+	for _, e := range v.GetArray("events") {
+		d.event(e)
+	}
+	for _, e := range v.GetArray("exceptions") {
+		d.exception(e)
+	}
+	for _, m := range v.GetArray("measurements") {
+		d.measurement(m)
+	}
+	for _, l := range v.GetArray("logs") {
+		d.b.Add(d.src, event.One{Kind: event.Event, Name: event.NameLog, Time: dialect.Time(l, "timestamp"),
+			Message: dialect.Text(l, "message"), Attrs: []event.Attr{dialect.TextAttr("level", dialect.Text(l, "level"))}})
+	}
+	if spans := v.Get("traces", "resourceSpans"); spans != nil {
+		otlp.Spans(d.b, r, spans, d.src)
+	}
+	return d.b.Result(), nil
+}
+
+type decoder struct {
+	b   *dialect.Builder
+	r   *dialect.Request
+	src dialect.Source
+}
+
+func (d *decoder) source(meta *fastjson.Value) {
+	s := &d.src
+	sdk := dialect.Text(meta, "sdk", "name")
+	if sdk == "" {
+		sdk = "faro-web" // version 1 does not name itself
+	}
+	s.SDK = sdk + "/" + dialect.Text(meta, "sdk", "version")
+	s.App, s.Release, s.Env = dialect.Text(meta, "app", "name"), dialect.Text(meta, "app", "version"), dialect.Text(meta, "app", "environment")
+	if s.Release == "" {
+		s.Release = dialect.Text(meta, "app", "release")
+	}
+	s.Session = dialect.Text(meta, "session", "id")
+	if s.Session == "" {
+		s.Session = d.r.Header["x-faro-session-id"]
+	}
+	for _, key := range []string{"id", "username", "email"} {
+		if s.User == "" {
+			s.User = dialect.Text(meta, "user", key)
+		}
+	}
+	s.Tenancy = dialect.Text(meta, "session", "attributes", "serin.tenancy")
+	dialect.Agent(&s.Ctx, dialect.Text(meta, "browser", "userAgent"))
+	if s.Ctx.Browser == "" && meta.Get("browser") != nil {
+		major, _, _ := strings.Cut(dialect.Text(meta, "browser", "version"), ".")
+		s.Ctx.Platform = "web"
+		s.Ctx.Browser = strings.TrimSpace(dialect.Text(meta, "browser", "name") + " " + major)
+		s.Ctx.OS = dialect.Text(meta, "browser", "os")
+	}
+	if s.Ctx.OS == "" {
+		s.Ctx.OS = strings.TrimSpace(dialect.Text(meta, "os", "name") + " " + dialect.Text(meta, "os", "version"))
+	}
+	if s.Ctx.Platform == "" {
+		s.Ctx.Platform = strings.ToLower(dialect.Text(meta, "os", "name"))
+	}
+	s.Ctx.Page = dialect.Path(dialect.Text(meta, "page", "url"))
+	if view := dialect.Text(meta, "view", "name"); view != "" && view != "default" {
+		s.Ctx.Page = view
+	}
+}
+
+func (d *decoder) event(e *fastjson.Value) {
+	at, name, attrs := dialect.Time(e, "timestamp"), dialect.Text(e, "name"), e.Get("attributes")
+	duration, timed := dialect.Number(attrs, "duration")
+	switch name {
+	case "session_start":
+		d.b.Add(d.src, event.One{Kind: event.Session, Name: "start", Time: at})
+	case "session_extend", "session_resume":
+		d.b.Add(d.src, event.One{Kind: event.Session, Name: strings.TrimPrefix(name, "session_"), Time: at})
+	case "view_changed":
+		d.b.Add(d.src, event.One{Kind: event.View, Name: dialect.Text(attrs, "toView"), Time: at})
+	case "faro.performance.navigation":
+		d.b.Add(d.src, event.One{Kind: event.View, Name: dialect.Path(dialect.Text(attrs, "name")), Time: at, Value: duration, HasVal: timed, Unit: "ms"})
+	case "faro.performance.resource":
+		status, _ := strconv.Atoi(dialect.Text(attrs, "responseStatus"))
+		switch initiator := dialect.Text(attrs, "initiatorType"); initiator {
+		case "fetch", "xmlhttprequest":
+			// A status of 0 is a cross-origin answer that may not be read.
+			d.b.Add(d.src, dialect.RequestEvent("", dialect.Text(attrs, "name"), status, false, duration, at))
+		default:
+			d.b.Add(d.src, event.One{Kind: event.Resource, Name: dialect.Path(dialect.Text(attrs, "name")), Time: at, Value: duration, HasVal: timed, Unit: "ms",
+				Attrs: []event.Attr{dialect.TextAttr("initiator", initiator)}})
+		}
+	case "app_startup":
+		d.start(attrs, at)
+	default:
+		d.b.Add(d.src, event.One{Kind: event.Event, Name: name, Time: at, Attrs: dialect.Attrs(attrs, event.MaxAttrs)})
+	}
+}
+
+// start takes an app start; the React Native and the Flutter SDK name its
+// duration differently.
+func (d *decoder) start(values *fastjson.Value, at int64) {
+	ms, ok := dialect.Number(values, "appStartDuration")
+	if !ok {
+		ms, ok = dialect.Number(values, "total_duration_ms")
+	}
+	name := "warm"
+	if cold, _ := dialect.Number(values, "coldStart"); cold != 0 {
+		name = "cold"
+	}
+	d.b.Add(d.src, event.One{Kind: event.Start, Name: name, Time: at, Value: ms, HasVal: ok, Unit: "ms"})
+}
+
+func (d *decoder) exception(e *fastjson.Value) {
+	at, name, message := dialect.Time(e, "timestamp"), dialect.Text(e, "type"), dialect.Text(e, "value")
+	one := event.One{Kind: event.Error, Name: name, Time: at, Message: message, Stack: stack(e.GetArray("stacktrace", "frames"))}
+	src := d.src
+	switch {
+	case strings.EqualFold(name, "crash") && strings.HasPrefix(message, "ANR:"):
+		one.Kind = event.ANR
+	case strings.EqualFold(name, "crash"):
+		one.Kind = event.Crash
+	default:
+		// Faro does not say whether an error was caught, but for what it
+		// copied from the console.
+		handled := strings.HasPrefix(message, "console.error:") || dialect.Text(e, "context", "handled") == "true"
+		one.Attrs = append(one.Attrs, dialect.Handled(handled))
+	}
+	if one.Kind != event.Error {
+		// A crash is told at the next launch, about the session before.
+		if id := dialect.Text(e, "context", "crashedSessionId"); id != "" {
+			src.Session = id
+		}
+	}
+	d.b.Add(src, one)
+}
+
+// stack writes frames as browsers do, a line each.
+func stack(frames []*fastjson.Value) string {
+	var sb strings.Builder
+	for _, f := range frames {
+		if sb.Len() > event.MaxStack {
+			break
+		}
+		fmt.Fprintf(&sb, "at %s (%s:%s:%s)\n", dialect.Text(f, "function"), dialect.Path(dialect.Text(f, "filename")), dialect.Text(f, "lineno"), dialect.Text(f, "colno"))
+	}
+	return strings.TrimSuffix(sb.String(), "\n")
+}
+
+func (d *decoder) measurement(m *fastjson.Value) {
+	at, kind, values := dialect.Time(m, "timestamp"), dialect.Text(m, "type"), m.Get("values")
+	if kind == "app_startup" {
+		d.start(values, at)
+		return
+	}
+	obj := values.GetObject()
+	if obj == nil {
+		d.b.Reject(event.ReasonMissing, "measurements.values", kind, "an object of numbers")
+		return
+	}
+	obj.Visit(func(key []byte, v *fastjson.Value) {
+		name := string(key)
+		f, ok := dialect.Number(v)
+		if kind == "web-vitals" {
+			one, isVital := dialect.Vital(name, f, at, dialect.TextAttr("rating", dialect.Text(m, "context", "rating")))
+			switch {
+			case isVital && ok:
+				d.b.Add(d.src, one)
+			case isVital:
+				d.b.Reject(event.ReasonType, "measurements.values."+name, v.String(), "a number")
+			}
+			return // the parts of a vital are not events of their own
+		}
+		if !ok {
+			d.b.Reject(event.ReasonType, "measurements.values."+name, v.String(), "a number")
+			return
+		}
+		d.b.Add(d.src, event.One{Kind: event.Metric, Name: kind + "." + name, Time: at, Value: f, HasVal: true})
+	})
+}

@@ -1,0 +1,309 @@
+package otlp
+
+import (
+	"mime"
+	"strings"
+
+	"github.com/valyala/fastjson"
+
+	"serin.dev/serin/ingest/dialect"
+	"serin.dev/serin/internal/event"
+)
+
+// The signals, by the last part of their path.
+const (
+	Traces  = "traces"
+	Logs    = "logs"
+	Metrics = "metrics"
+)
+
+// Decode decodes one body; the signal is the last part of the target's path,
+// and the content type says which encoding it has.
+func Decode(r *dialect.Request) (dialect.Result, error) {
+	signal := ""
+	if r.Target != nil {
+		signal = r.Target.Path[strings.LastIndexByte(r.Target.Path, '/')+1:]
+	}
+	media, _, _ := mime.ParseMediaType(r.Header["content-type"])
+	var groups []group
+	switch media {
+	case "application/x-protobuf", "application/protobuf":
+		read := map[string]func([]byte) ([]record, bool){Traces: protoSpan, Logs: protoLog, Metrics: protoMetric}[signal]
+		if read == nil {
+			return dialect.Result{}, badSignal(signal)
+		}
+		var ok bool
+		if groups, ok = fromProto(r.Body, read); !ok {
+			return dialect.Result{}, &dialect.Error{Reason: event.ReasonEncoding, Field: "body", Want: "a protobuf message of the signal " + signal}
+		}
+	default:
+		v, err := fastjson.ParseBytes(r.Body)
+		if err != nil {
+			return dialect.Result{}, dialect.NotJSON(err)
+		}
+		if v.Type() != fastjson.TypeObject {
+			return dialect.Result{}, &dialect.Error{Reason: event.ReasonType, Field: "body", Value: v.Type().String(), Want: "an object"}
+		}
+		switch signal {
+		case Traces:
+			groups = fromJSON(v.GetArray("resourceSpans"), "scopeSpans", "spans", jsonSpan)
+		case Logs:
+			groups = fromJSON(v.GetArray("resourceLogs"), "scopeLogs", "logRecords", jsonLog)
+		case Metrics:
+			groups = fromJSON(v.GetArray("resourceMetrics"), "scopeMetrics", "metrics", jsonMetric)
+		default:
+			return dialect.Result{}, badSignal(signal)
+		}
+	}
+	d := decoder{b: dialect.NewBuilder(r), r: r}
+	for i := range groups {
+		g := &groups[i]
+		base := d.source(g.resource)
+		for j := range g.records {
+			switch rec := &g.records[j]; signal {
+			case Traces:
+				d.span(base, rec)
+			case Logs:
+				d.log(base, rec)
+			case Metrics:
+				d.point(base, rec)
+			}
+		}
+	}
+	return d.b.Result(), nil
+}
+
+func badSignal(signal string) error {
+	return &dialect.Error{Reason: event.ReasonName, Field: "target", Value: signal, Want: "a path that ends in traces, logs or metrics"}
+}
+
+// Spans adds the spans of an array of resourceSpans that another protocol
+// carries. What the resources do not say is taken from base.
+func Spans(b *dialect.Builder, r *dialect.Request, resourceSpans *fastjson.Value, base dialect.Source) {
+	d := decoder{b: b, r: r}
+	for _, g := range fromJSON(resourceSpans.GetArray(), "scopeSpans", "spans", jsonSpan) {
+		for i := range g.records {
+			d.span(base, &g.records[i])
+		}
+	}
+}
+
+type decoder struct {
+	b *dialect.Builder
+	r *dialect.Request
+}
+
+// source reads who speaks from the resource.
+func (d *decoder) source(as attrs) dialect.Source {
+	var s dialect.Source
+	sdk := as.get("telemetry.distro.name", "telemetry.sdk.name").string()
+	if sdk == "" {
+		sdk = "opentelemetry"
+	}
+	s.SDK = sdk
+	if v := as.get("telemetry.distro.version", "telemetry.sdk.version").string(); v != "" {
+		s.SDK += "/" + v
+	}
+	s.App = as.get("service.name").string()
+	s.Env = as.get("deployment.environment.name", "deployment.environment").string()
+	agent := as.get("user_agent.original", "browser.user_agent").string()
+	if agent == "" && !as.has("os.name") && !as.has("device.model.identifier") {
+		agent = d.r.Header["user-agent"]
+	}
+	dialect.Agent(&s.Ctx, agent)
+	if os := as.get("os.name", "os.type").string(); os != "" {
+		major, _, _ := strings.Cut(as.get("os.version").string(), ".")
+		s.Ctx.OS = strings.TrimSpace(os + " " + major)
+		switch strings.ToLower(os) {
+		case "android", "ios", "ipados":
+			s.Ctx.Platform = strings.Replace(strings.ToLower(os), "ipados", "ios", 1)
+			s.Ctx.Device = "mobile"
+		}
+	}
+	if as.get("browser.mobile").string() == "true" {
+		s.Ctx.Device = "mobile"
+	}
+	d.refine(&s, as)
+	return s
+}
+
+// refine puts what a record says of itself over what its resource said: the
+// crash of a release before names that release and that session.
+func (d *decoder) refine(s *dialect.Source, as attrs) {
+	for _, f := range []struct {
+		to   *string
+		keys []string
+	}{
+		{&s.Release, []string{"service.version", "app.version", "app.build_id"}},
+		{&s.Session, []string{"session.id"}},
+		{&s.User, []string{"user.id", "enduser.id", "user.hash", "app.installation.id"}},
+		{&s.Tenancy, []string{"serin.tenancy"}},
+		{&s.Ctx.Network, []string{"network.connection.subtype", "network.connection.type"}},
+	} {
+		if v := as.get(f.keys...).string(); v != "" {
+			*f.to = v
+		}
+	}
+	if u := as.get("url.full", "page.url", "browser.url").string(); u != "" && !as.has("http.request.method") && !as.has("http.method") {
+		s.Ctx.Page = dialect.Path(u)
+	} else if screen := as.get("app.screen.name", "screen.name", "url.path").string(); screen != "" {
+		s.Ctx.Page = dialect.Path(screen)
+	}
+}
+
+const nanosPerMilli = 1e6
+
+func millis(ns int64) int64 { return ns / nanosPerMilli }
+
+func duration(r *record) (ms float64) {
+	if r.start == 0 || r.end < r.start {
+		return 0
+	}
+	return float64(r.end-r.start) / nanosPerMilli
+}
+
+func (d *decoder) log(s dialect.Source, r *record) {
+	d.refine(&s, r.attrs)
+	if s.Session == "" {
+		s.Session = r.trace
+	}
+	name := r.name
+	if name == "" {
+		name = r.attrs.get("event.name").string() // before event names were a field
+	}
+	at := millis(r.start)
+	switch name {
+	case "session.start", "session.end":
+		d.b.Add(s, event.One{Kind: event.Session, Name: strings.TrimPrefix(name, "session."), Time: at})
+	case "browser.web_vital", "web_vital":
+		vital := r.attrs.get("browser.web_vital.name", "web_vital.name", "name").string()
+		f, ok := r.attrs.get("browser.web_vital.value", "web_vital.value", "value").float()
+		e, known := dialect.Vital(vital, f, at)
+		switch {
+		case !known:
+			d.b.Reject(event.ReasonName, "browser.web_vital.name", vital, "lcp, inp, cls, fcp, ttfb or fid")
+		case !ok:
+			d.b.Reject(event.ReasonType, "browser.web_vital.value", r.attrs.get("browser.web_vital.value").string(), "a number")
+		default:
+			d.b.Add(s, e)
+		}
+	case "app.crash", "device.crash":
+		d.b.Add(s, d.exception(event.Crash, r, at))
+	case "app.anr", "device.anr":
+		d.b.Add(s, d.exception(event.ANR, r, at))
+	case "app.jank":
+		period, ok := r.attrs.get("app.jank.period").float()
+		d.b.Add(s, event.One{Kind: event.LongTask, Name: "jank", Time: at, Value: period * 1000, HasVal: ok, Unit: "ms"})
+	case "app.start", "app.startup":
+		d.start(s, r.attrs, at, r)
+	case "":
+		if r.attrs.has("exception.type") || r.attrs.has("exception.message") {
+			d.b.Add(s, d.exception(event.Error, r, at))
+			return
+		}
+		d.b.Add(s, event.One{Kind: event.Event, Name: event.NameLog, Time: at, Message: r.body})
+	case "exception", "error", "browser.exception":
+		d.b.Add(s, d.exception(event.Error, r, at))
+	case "browser.navigation", "browser.page_view", "app.screen.view", "view":
+		d.b.Add(s, event.One{Kind: event.View, Name: s.Ctx.Page, Time: at})
+	default:
+		d.b.Add(s, event.One{Kind: event.Event, Name: name, Time: at, Message: r.body, Attrs: own(r.attrs)})
+	}
+}
+
+// start takes an app start, of which no convention is stable.
+func (d *decoder) start(s dialect.Source, as attrs, at int64, r *record) {
+	name := as.get("start.type", "app.start.type").string()
+	if name == "" {
+		name = "cold"
+	}
+	ms, ok := as.get("app.start.duration").float()
+	if !ok {
+		ms, ok = duration(r), r.end > 0
+	}
+	d.b.Add(s, event.One{Kind: event.Start, Name: name, Time: at, Value: ms, HasVal: ok, Unit: "ms"})
+}
+
+// exception makes an event of the exception attributes. An exception that a
+// log record tells is uncaught, unless it says otherwise: what recorded it is
+// the handler of last resort. One on a span was recorded by the app.
+func (d *decoder) exception(kind event.Kind, r *record, at int64) event.One {
+	name := r.attrs.get("exception.type").string()
+	if name == "" {
+		name = kind.String()
+	}
+	e := event.One{Kind: kind, Name: name, Time: at, Message: r.attrs.get("exception.message").string(), Stack: r.attrs.get("exception.stacktrace").string()}
+	if e.Message == "" {
+		e.Message = r.body
+	}
+	if kind == event.Error {
+		handled := r.attrs.get("exception.handled", "error.handled").string() == "true"
+		if v := r.attrs.get("exception.escaped").string(); v != "" {
+			handled = v == "false"
+		} else if r.severity > 0 && r.severity < 17 {
+			handled = true // below the severity of an error
+		}
+		e.Attrs = append(e.Attrs, dialect.Handled(handled))
+	}
+	return e
+}
+
+func (d *decoder) span(s dialect.Source, r *record) {
+	d.refine(&s, r.attrs)
+	if s.Session == "" {
+		s.Session = r.trace
+	}
+	at := millis(r.start)
+	method := r.attrs.get("http.request.method", "http.method").string()
+	switch {
+	case r.name == "AppStart" || r.name == "app.start":
+		d.start(s, r.attrs, at, r)
+	case r.name == "documentLoad":
+		d.b.Add(s, event.One{Kind: event.View, Name: s.Ctx.Page, Time: at, Value: duration(r), HasVal: true, Unit: "ms"})
+	case r.name == "resourceFetch":
+		d.b.Add(s, event.One{Kind: event.Resource, Name: dialect.Path(r.attrs.get("http.url", "url.full").string()), Time: at, Value: duration(r), HasVal: true, Unit: "ms"})
+	case method != "" && (r.kind == 3 || r.kind == 0):
+		status, _ := r.attrs.get("http.response.status_code", "http.status_code").float()
+		d.b.Add(s, dialect.RequestEvent(method, r.attrs.get("url.full", "http.url", "url.path").string(), int(status), status == 0 && r.status == 2, duration(r), at))
+	case len(r.events) == 0:
+		d.b.Ignore("span")
+	}
+	for i := range r.events {
+		e := &r.events[i]
+		if e.name != "exception" {
+			continue // timings of the span
+		}
+		one := d.exception(event.Error, e, millis(e.start))
+		if e.attrs.get("exception.escaped").string() != "true" {
+			one.Attrs = []event.Attr{dialect.Handled(true)}
+		}
+		d.b.Add(s, one)
+	}
+}
+
+func (d *decoder) point(s dialect.Source, r *record) {
+	d.refine(&s, r.attrs)
+	if !r.hasValue {
+		d.b.Reject(event.ReasonMissing, r.name, "", "a point with a value or a sum")
+		return
+	}
+	e := event.One{Kind: event.Metric, Name: r.name, Unit: r.unit, Time: millis(r.start), Value: r.value, HasVal: true, Attrs: own(r.attrs)}
+	if r.count > 0 {
+		e.Attrs = append(e.Attrs, event.Attr{Key: "count", Num: true, Number: r.count})
+	}
+	d.b.Add(s, e)
+}
+
+// own returns the attributes that are the record's own, and not columns.
+func own(as attrs) []event.Attr {
+	var out []event.Attr
+	seen := map[string]bool{"session.id": true, "user.id": true, "enduser.id": true, "service.version": true, "url.full": true, "": true}
+	for _, a := range as {
+		if seen[a.key] || len(out) == event.MaxAttrs-1 {
+			continue
+		}
+		seen[a.key] = true
+		out = append(out, event.Attr{Key: a.key, Text: a.val.text, Num: a.val.num, Number: a.val.number})
+	}
+	return out
+}
