@@ -3,9 +3,10 @@
 BIN := bin/serin
 SDK := sdk-js/dist/serin.js
 GO_FILES := $(shell find cmd ingest analysis alerting internal -name '*.go' -not -name '*_test.go') internal/api/page.html go.mod go.sum
+FOREIGN := sdk-js/e2e/foreign/node_modules/.package-lock.json
 SDK_FILES := $(shell find sdk-js/src -name '*.ts') sdk-js/scripts/build.mjs sdk-js/package-lock.json
 
-.PHONY: help demo run test test-go test-sdk test-e2e bench fuzz golden lint clean
+.PHONY: help demo run test test-go test-sdk test-e2e bench fuzz golden captures lint clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -24,7 +25,7 @@ test-go:
 test-sdk: sdk-js/node_modules/.package-lock.json
 	cd sdk-js && npm run typecheck && npm test && npm run size
 
-test-e2e: $(BIN) $(SDK)
+test-e2e: $(BIN) $(SDK) $(FOREIGN)
 	cd sdk-js && SERIN_BIN=$(CURDIR)/$(BIN) npm run e2e
 
 lint: ## formatting and go vet
@@ -37,6 +38,7 @@ bench: $(BIN) ## events per CPU-second end to end, latency of the acknowledgemen
 
 fuzz: ## each fuzz target for 20 s
 	go test -run '^$$' -fuzz '^FuzzDecode$$' -fuzztime 20s ./ingest/beacon
+	for f in Faro Sentry OTLP Reports Elastic Datadog; do go test -run '^$$' -fuzz "^Fuzz$$f$$" -fuzztime 20s ./ingest || exit 1; done
 	go test -run '^$$' -fuzz '^FuzzReadGroup$$' -fuzztime 20s ./internal/store/batch
 	go test -run '^$$' -fuzz '^FuzzHLLUnmarshal$$' -fuzztime 20s ./analysis/sketch
 	go test -run '^$$' -fuzz '^FuzzHistogramUnmarshal$$' -fuzztime 20s ./analysis/sketch
@@ -45,8 +47,12 @@ golden: sdk-js/node_modules/.package-lock.json ## write the recordings of the wi
 	cd sdk-js && npm run golden
 	go test ./ingest/beacon -run '^(TestRefusals|TestRejections)$$' -update
 
+captures: $(BIN) $(FOREIGN) ## record anew what the SDKs of others send
+	cd sdk-js && SERIN_BIN=$(CURDIR)/$(BIN) SERIN_CAPTURES=$(CURDIR)/ingest/testdata/captures node --test e2e/foreign.test.mjs
+	go test ./ingest -run '^TestCaptures$$' -update
+
 clean: ## remove what was built
-	rm -rf bin sdk-js/dist sdk-js/node_modules
+	rm -rf bin sdk-js/dist sdk-js/node_modules sdk-js/e2e/foreign/node_modules
 
 $(BIN): $(GO_FILES)
 	go build -o $@ ./cmd/serin
@@ -56,3 +62,6 @@ $(SDK): $(SDK_FILES) sdk-js/node_modules/.package-lock.json
 
 sdk-js/node_modules/.package-lock.json: sdk-js/package-lock.json
 	cd sdk-js && npm ci --no-audit --no-fund
+
+$(FOREIGN): sdk-js/e2e/foreign/package-lock.json
+	cd sdk-js/e2e/foreign && npm ci --no-audit --no-fund

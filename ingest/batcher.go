@@ -57,10 +57,10 @@ func newBatcher(log Appender, m *metricSet, fail func(error)) *batcher {
 		open: &pendingGroup{done: make(chan struct{})}}
 }
 
-// add puts a beacon into the open group and waits until the group is stored
-// and synced, or until ctx ends: then the beacon may or may not be stored, and
-// must not be acknowledged.
-func (b *batcher) add(ctx context.Context, id tenant.ID, bc *event.Beacon) error {
+// add puts beacons into the open group and waits until the group is stored
+// and synced, or until ctx ends: then they may or may not be stored, and must
+// not be acknowledged.
+func (b *batcher) add(ctx context.Context, id tenant.ID, beacons ...*event.Beacon) error {
 	b.mu.Lock()
 	g := b.open
 	if g.group.Size() >= groupMax {
@@ -68,7 +68,9 @@ func (b *batcher) add(ctx context.Context, id tenant.ID, bc *event.Beacon) error
 		return ErrBusy
 	}
 	first := g.group.Beacons() == 0
-	g.group.Add(id, bc)
+	for _, bc := range beacons {
+		g.group.Add(id, bc)
+	}
 	full := g.group.Size() >= groupBytes
 	b.mu.Unlock()
 	if first || full {

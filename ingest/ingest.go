@@ -13,14 +13,17 @@ import (
 	"log/slog"
 	"mime"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zlib"
 
 	"serin.dev/serin/ingest/admit"
 	"serin.dev/serin/ingest/beacon"
+	"serin.dev/serin/ingest/dialect"
 	"serin.dev/serin/internal/event"
 	"serin.dev/serin/internal/tenant"
 )
@@ -42,6 +45,7 @@ type Edge struct {
 	metrics  *metricSet
 	decoders sync.Pool
 	mux      *http.ServeMux
+	salt     salt
 }
 
 // New returns an edge.
@@ -54,6 +58,7 @@ func New(o Options) *Edge {
 	e.decoders.New = func() any { return new(work) }
 	e.mux.HandleFunc("POST /v1/beacons", e.beacons)
 	e.mux.HandleFunc("OPTIONS /v1/beacons", e.preflight)
+	e.foreignRoutes()
 	return e
 }
 
@@ -75,7 +80,13 @@ func (e *Edge) Run(ctx context.Context) error {
 func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) { e.mux.ServeHTTP(w, r) }
 
 // Routes returns the patterns that the edge serves.
-func (e *Edge) Routes() []string { return []string{"/v1/beacons"} }
+func (e *Edge) Routes() []string {
+	routes := []string{"/v1/beacons"}
+	for _, p := range protocols {
+		routes = append(routes, p.paths...)
+	}
+	return routes
+}
 
 // refusal is why a request is refused as a whole.
 type refusal struct {
@@ -127,7 +138,11 @@ func (e *Edge) beacons(w http.ResponseWriter, r *http.Request) {
 	cors(w, r)
 	wk := e.decoders.Get().(*work)
 	defer e.decoders.Put(wk)
-	if ref := wk.read(r); ref != nil {
+	ref := media(r, "text/plain", "application/json")
+	if ref == nil {
+		ref = wk.read(r, r.Header.Get("Content-Encoding"))
+	}
+	if ref != nil {
 		e.refuse(w, g.Tenant.String(), *ref)
 		return
 	}
@@ -218,9 +233,16 @@ func (e *Edge) answer(w http.ResponseWriter, accepted, sent int, bad []beacon.Re
 
 func (e *Edge) refuse(w http.ResponseWriter, tenantName string, f refusal) {
 	rejected("beacon", tenantName, f.reason, 1)
-	if len(f.value) > 64 {
-		f.value = f.value[:64]
-	}
+	f.write(w)
+}
+
+// maxShown is how many bytes of a value an answer repeats.
+const maxShown = 64
+
+func shortened(value string) string { return dialect.Clip(value, maxShown) }
+
+// write answers with the refusal.
+func (f *refusal) write(w http.ResponseWriter) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(f.status)
 	type body struct {
@@ -230,29 +252,46 @@ func (e *Edge) refuse(w http.ResponseWriter, tenantName string, f refusal) {
 		Want    string       `json:"want"`
 		Message string       `json:"message"`
 	}
-	writeJSON(w, map[string]body{"error": {f.reason, f.field, f.value, f.want, fmt.Sprintf("%s: %q: want %s", f.field, f.value, f.want)}})
+	value := shortened(f.value)
+	writeJSON(w, map[string]body{"error": {f.reason, f.field, value, f.want, fmt.Sprintf("%s: %q: want %s", f.field, value, f.want)}})
 }
 
 // writeJSON writes the rest of an answer. The status is out already, so a
 // client that has gone is nobody's fault and nobody's news.
 func writeJSON(w io.Writer, v any) { _ = json.NewEncoder(w).Encode(v) }
 
-// read reads the body into wk.body, inflated, within the limits.
-func (wk *work) read(r *http.Request) *refusal {
-	if ct := r.Header.Get("Content-Type"); ct != "" {
-		mt, _, err := mime.ParseMediaType(ct)
-		if err != nil || mt != "text/plain" && mt != "application/json" {
-			return &refusal{http.StatusUnsupportedMediaType, event.ReasonEncoding, "Content-Type", ct, "text/plain or application/json"}
-		}
+// media refuses content types other than those that are allowed; a request
+// without one is taken.
+func media(r *http.Request, allowed ...string) *refusal {
+	ct := r.Header.Get("Content-Type")
+	if ct == "" || len(allowed) == 0 {
+		return nil
 	}
+	mt, _, err := mime.ParseMediaType(ct)
+	if err != nil || !slices.Contains(allowed, mt) {
+		return &refusal{http.StatusUnsupportedMediaType, event.ReasonEncoding, "Content-Type", ct, strings.Join(allowed, " or ")}
+	}
+	return nil
+}
+
+// read reads the body into wk.body, inflated, within the limits.
+func (wk *work) read(r *http.Request, encoding string) *refusal {
 	if r.ContentLength > event.MaxBody {
 		return &refusal{http.StatusRequestEntityTooLarge, event.ReasonSize, "Content-Length", fmt.Sprint(r.ContentLength), fmt.Sprintf("at most %d bytes", event.MaxBody)}
 	}
 	wire := &counting{r: io.LimitReader(r.Body, event.MaxBody+1)}
 	var src io.Reader = wire
 	packed := false
-	switch enc := strings.ToLower(r.Header.Get("Content-Encoding")); enc {
+	switch enc := strings.ToLower(encoding); enc {
 	case "", "identity":
+	case "deflate":
+		packed = true
+		z, err := zlib.NewReader(wire)
+		if err != nil {
+			return &refusal{http.StatusBadRequest, event.ReasonEncoding, "Content-Encoding", "deflate", "a body that is zlib"}
+		}
+		defer z.Close()
+		src = z
 	case "gzip":
 		packed = true
 		var err error
@@ -267,7 +306,7 @@ func (wk *work) read(r *http.Request) *refusal {
 		}
 		src = wk.gz
 	default:
-		return &refusal{http.StatusUnsupportedMediaType, event.ReasonEncoding, "Content-Encoding", enc, "none or gzip"}
+		return &refusal{http.StatusUnsupportedMediaType, event.ReasonEncoding, "Content-Encoding", enc, "none, gzip or deflate"}
 	}
 	wk.body = wk.body[:0]
 	for {
@@ -285,7 +324,7 @@ func (wk *work) read(r *http.Request) *refusal {
 		case err == io.EOF:
 			return nil
 		case err != nil && packed && !errors.Is(err, context.Canceled):
-			return &refusal{http.StatusBadRequest, event.ReasonEncoding, "body", "broken gzip", "a body that is whole and gzip"}
+			return &refusal{http.StatusBadRequest, event.ReasonEncoding, "body", "broken", "a body that is whole and of its encoding"}
 		case err != nil:
 			return &refusal{http.StatusBadRequest, event.ReasonEncoding, "body", "ended early", "a whole body"}
 		}

@@ -87,6 +87,26 @@ func (e *edge) stored(t *testing.T) map[string]int {
 	return all
 }
 
+// tenancies returns the tenancy of each stored session.
+func (e *edge) tenancies(t *testing.T) map[string]event.Tenancy {
+	t.Helper()
+	all := map[string]event.Tenancy{}
+	_, last, err := e.log.Bounds(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = e.log.Scan(t.Context(), 1, last, func(m journal.Message) error {
+		return batch.ReadGroup(m.Data, func(_ tenant.ID, b *event.Beacon) error {
+			all[b.Session] = b.Tenancy
+			return nil
+		})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
 // answered is what the server said.
 type answered struct {
 	status   int

@@ -74,7 +74,7 @@ type Session struct {
 	Next    uint32 // all numbers below were seen
 	Sparse  []uint32
 	Hashed  []uint32 // the newest numbers from event.Unordered on, which have no order
-	Beacons int64 // distinct beacons
+	Beacons int64    // distinct beacons
 	Failed  uint16
 	// Enrolled is where the session counts; written by the owner of the table.
 	Enrolled []Enrollment

@@ -34,6 +34,7 @@ var commands = []command{
 	{"verdict", "ID [--wait]", "print a rollout's verdict; exit status 0 promote, 10 hold, 20 rollback", verdictCommand},
 	{"backtest", "--tenant T ID", "recompute a rollout's verdicts from its segments and compare", backtest},
 	{"check", "FILE", "check a configuration", check},
+	{"decode", "PROTOCOL [BODY]", "print the events that a recorded request is decoded into", decode},
 	{"bench", "[--length 10s]", "measure the ingest path end to end", bench},
 }
 

@@ -180,6 +180,7 @@ const (
 	keyDevice
 	keyNetwork
 	keyPage
+	keyEnv
 )
 
 func (d *Decoder) context(c *event.Context) {
@@ -212,6 +213,10 @@ func (d *Decoder) context(c *event.Context) {
 		case "page":
 			if d.once(&seen, keyPage, "ctx.", "page") {
 				c.Page = d.page()
+			}
+		case "env":
+			if d.once(&seen, keyEnv, "ctx.", "env") {
+				c.Env = d.name("ctx.env", sdkLength)
 			}
 		default: // country too: only the edge knows where a client is
 			d.s.skip()

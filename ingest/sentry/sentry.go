@@ -420,7 +420,10 @@ func (d *decoder) spanV2(v *fastjson.Value) {
 	}
 	s.User, s.Tenancy = attr("user.id"), attr("serin.tenancy")
 	dialect.Agent(&s.Ctx, attr("user_agent.original"))
-	s.Ctx.Page = dialect.Path(attr("url.full"))
+	op := attr("sentry.op")
+	if op != "http.client" && !strings.HasPrefix(op, "resource.") {
+		s.Ctx.Page = dialect.Path(attr("url.full")) // on others it is what was asked for
+	}
 	start, _ := dialect.Number(v, "start_timestamp")
 	end, _ := dialect.Number(v, "end_timestamp")
 	at := dialect.Millis(end)
@@ -437,7 +440,6 @@ func (d *decoder) spanV2(v *fastjson.Value) {
 		e, _ := dialect.Vital(name, f, at)
 		d.b.Add(s, e)
 	}
-	op := attr("sentry.op")
 	if op == "pageload" || op == "navigation" {
 		d.b.Add(s, event.One{Kind: event.View, Name: s.Ctx.Page, Time: dialect.Millis(start), Value: max(end-start, 0) * 1e3, HasVal: true, Unit: "ms"})
 		return
@@ -461,6 +463,9 @@ func (d *decoder) span(s dialect.Source, op, description, status string, start, 
 		code, _ := strconv.Atoi(attr("http.response.status_code"))
 		d.b.Add(s, dialect.RequestEvent(method, target, code, code == 0 && (status == "internal_error" || status == "error"), ms, at))
 	case strings.HasPrefix(op, "resource."):
+		if u := attr("url.full", "url"); u != "" {
+			description = u
+		}
 		d.b.Add(s, event.One{Kind: event.Resource, Name: dialect.Path(description), Time: at, Value: ms, HasVal: true, Unit: "ms", Attrs: []event.Attr{dialect.TextAttr("initiator", strings.TrimPrefix(op, "resource."))}})
 	case op == "ui.long-task" || op == "ui.long-animation-frame" || op == "ui.long_task" || op == "ui.long_animation_frame":
 		d.b.Add(s, event.One{Kind: event.LongTask, Name: "longtask", Time: at, Value: ms, HasVal: true, Unit: "ms"})

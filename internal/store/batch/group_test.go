@@ -202,7 +202,7 @@ func TestTheExampleOfTheDocument(t *testing.T) {
 		Events: []event.One{{Kind: event.Metric, Name: "m", Time: 998, Value: 5, HasVal: true}}})
 	msg := g.Seal()
 	want := "01" + "000161" + "000177" + "000131" + "000000" + "0173" + "00" + "02" + "d00f" + "13" + "00" +
-		"04040404040404" + "01" + "0a03" + "00016d" + "030a" + "00"
+		"0404040404040404" + "01" + "0a03" + "00016d" + "030a" + "00"
 	if got := fmt.Sprintf("%x", msg[:len(msg)-groupTrailer]); got != want {
 		t.Errorf("%s\nwant %s", got, want)
 	}

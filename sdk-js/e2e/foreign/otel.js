@@ -1,0 +1,17 @@
+import { WebTracerProvider, BatchSpanProcessor } from '@opentelemetry/sdk-trace-web';
+import { OTLPTraceExporter } from 'OTELTRACE';
+import { LoggerProvider, BatchLogRecordProcessor } from '@opentelemetry/sdk-logs';
+import { OTLPLogExporter } from '@opentelemetry/exporter-logs-otlp-http';
+import { resourceFromAttributes } from '@opentelemetry/resources';
+import { onCLS, onINP, onLCP, onFCP, onTTFB } from 'web-vitals';
+const resource = resourceFromAttributes({ 'service.name': 'shop-web', 'service.version': '2.4.1', 'deployment.environment.name': 'production', 'session.id': 'sess-otel-0001', 'browser.platform': 'Linux', 'user.id': 'u-42' });
+const headers = { 'x-api-key': 'pk_e2e' };
+const tp = new WebTracerProvider({ resource, spanProcessors: [new BatchSpanProcessor(new OTLPTraceExporter({ url: BASE + '/v1/traces', headers }), { scheduledDelayMillis: 200 })] });
+const lp = new LoggerProvider({ resource, processors: [new BatchLogRecordProcessor({ exporter: new OTLPLogExporter({ url: BASE + '/v1/logs', headers }), scheduledDelayMillis: 200 })] });
+const log = lp.getLogger('browser');
+const tracer = tp.getTracer('t');
+log.emit({ eventName: 'session.start', attributes: { 'session.id': 'sess-otel-0001' } });
+for (const on of [onCLS, onINP, onLCP, onFCP, onTTFB]) on((m) => log.emit({ eventName: 'browser.web_vital', attributes: { 'browser.web_vital.name': m.name.toLowerCase(), 'browser.web_vital.value': m.value, 'browser.web_vital.delta': m.delta, 'browser.web_vital.id': m.id } }));
+addEventListener('error', (e) => log.emit({ eventName: 'exception', severityNumber: 17, attributes: { 'exception.type': e.error?.name, 'exception.message': e.error?.message, 'exception.stacktrace': e.error?.stack } }));
+addEventListener('visibilitychange', () => { if (document.visibilityState === 'hidden') { lp.forceFlush(); tp.forceFlush(); } });
+globalThis.say = () => { const s = tracer.startSpan('HTTP GET', { kind: 2, attributes: { 'http.request.method': 'GET', 'url.full': location.origin + '/api/fail?x=1', 'http.response.status_code': 500 } }); s.recordException(new RangeError('handled one')); s.setStatus({ code: 2 }); s.end(); log.emit({ body: 'hello log', severityNumber: 9 }); };
