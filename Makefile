@@ -37,11 +37,11 @@ bench: $(BIN) ## events per CPU-second end to end, latency of the acknowledgemen
 	$(BIN) bench
 
 fuzz: ## each fuzz target for 20 s
-	go test -run '^$$' -fuzz '^FuzzDecode$$' -fuzztime 20s ./ingest/beacon
-	for f in Faro Sentry OTLP Reports Elastic Datadog; do go test -run '^$$' -fuzz "^Fuzz$$f$$" -fuzztime 20s ./ingest || exit 1; done
-	go test -run '^$$' -fuzz '^FuzzReadGroup$$' -fuzztime 20s ./internal/store/batch
-	go test -run '^$$' -fuzz '^FuzzHLLUnmarshal$$' -fuzztime 20s ./analysis/sketch
-	go test -run '^$$' -fuzz '^FuzzHistogramUnmarshal$$' -fuzztime 20s ./analysis/sketch
+	go test -run '^$$' -fuzz '^FuzzDecode$$' -fuzztime 20s -fuzzminimizetime 50x ./ingest/beacon
+	for f in Faro Sentry OTLP Reports Elastic Datadog; do go test -run '^$$' -fuzz "^Fuzz$$f$$" -fuzztime 20s -fuzzminimizetime 50x ./ingest || exit 1; done
+	go test -run '^$$' -fuzz '^FuzzReadGroup$$' -fuzztime 20s -fuzzminimizetime 50x ./internal/store/batch
+	go test -run '^$$' -fuzz '^FuzzHLLUnmarshal$$' -fuzztime 20s -fuzzminimizetime 50x ./analysis/sketch
+	go test -run '^$$' -fuzz '^FuzzHistogramUnmarshal$$' -fuzztime 20s -fuzzminimizetime 50x ./analysis/sketch
 
 golden: sdk-js/node_modules/.package-lock.json ## write the recordings of the wire format anew
 	cd sdk-js && npm run golden

@@ -246,6 +246,7 @@ type Seen struct {
 	Kind     string         `json:"kind"`
 	Name     string         `json:"name"`
 	Time     int64          `json:"t"`
+	Received int64          `json:"received_ms"`
 	Value    *float64       `json:"value,omitempty"`
 	Unit     string         `json:"unit,omitempty"`
 	Message  string         `json:"message,omitempty"`
@@ -258,6 +259,8 @@ type Seen struct {
 	Arms     string         `json:"arms,omitempty"`
 	Device   string         `json:"device,omitempty"`
 	Page     string         `json:"page,omitempty"`
+	Env      string         `json:"env,omitempty"`
+	User     string         `json:"user,omitempty"`
 	Attrs    map[string]any `json:"attrs,omitempty"`
 	Position uint64         `json:"position"`
 }
@@ -277,10 +280,10 @@ func (e *Engine) remember(id tenant.ID, b *batch.Batch, lo int) {
 		e.recent[id.String()] = r
 	}
 	for row := lo; row < b.Len(); row++ {
-		s := Seen{Kind: b.Text(batch.Kind, row), Name: b.Text(batch.Name, row), Time: b.Time(row), Unit: b.Text(batch.Unit, row),
+		s := Seen{Kind: b.Text(batch.Kind, row), Name: b.Text(batch.Name, row), Time: b.Time(row), Received: b.Received(row), Unit: b.Text(batch.Unit, row),
 			Message: b.Text(batch.Message, row), App: b.Text(batch.App, row), Release: b.Text(batch.Release, row),
 			Tenancy: b.Text(batch.Tenancy, row), Session: b.Text(batch.Session, row), Seq: b.Seq(row), SDK: b.Text(batch.SDK, row),
-			Arms: b.Text(batch.Arms, row), Device: b.Text(batch.Device, row), Page: b.Text(batch.Page, row), Position: b.Position(row)}
+			Arms: b.Text(batch.Arms, row), Device: b.Text(batch.Device, row), Page: b.Text(batch.Page, row), Env: b.Text(batch.Env, row), User: b.Text(batch.User, row), Position: b.Position(row)}
 		if v, ok := b.Value(row); ok {
 			s.Value = &v
 		}

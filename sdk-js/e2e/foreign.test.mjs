@@ -66,7 +66,8 @@ const page = `<!doctype html><html lang="en"><head><meta charset="utf-8"><title>
 /** Builds one SDK's page for an endpoint. */
 async function bundle(one, endpoint) {
   const out = await build({
-    entryPoints: [new URL(`foreign/${one.file}`, import.meta.url).pathname],
+    absWorkingDir: new URL('foreign', import.meta.url).pathname, // where the packages are
+    entryPoints: [one.file],
     bundle: true, write: false, format: 'iife', minify: true, alias: one.alias ?? {},
     define: {
       BASE: JSON.stringify(endpoint), COLLECT: JSON.stringify(`${endpoint}/faro/collect`),

@@ -1,0 +1,165 @@
+package admit
+
+import (
+	"regexp"
+	"strings"
+
+	"serin.dev/serin/internal/event"
+)
+
+// The marks that stand for what was taken out.
+const (
+	markEmail = "[email]"
+	markToken = "[token]"
+	markCard  = "[card]"
+	markIP    = "[ip]"
+	markQuery = "[query]"
+)
+
+// suspicion says which rules may apply to a text; one pass over the bytes
+// finds it, so that texts without any pay for no expression.
+type suspicion uint8
+
+const (
+	query suspicion = 1 << iota
+	email
+	jwt
+	bearer
+	secret
+	card
+	ip
+)
+
+// rules are what is taken out of messages, stacks, names and attributes, in
+// this order. They err on the side of taking out.
+var rules = []struct {
+	on   suspicion
+	re   *regexp.Regexp
+	mark string
+	also func(match string) bool
+}{
+	// What follows a path's question mark, up to a space, a quote or a line's
+	// position such as ":1:2)".
+	{query, regexp.MustCompile(`(https?://[^\s"'<>?]*|/[^\s"'<>?]+)\?[^\s"'<>]*?(:\d+:\d+\)?|["'\s<>)]|$)`), "${1}?" + markQuery + "${2}", nil},
+	{email, regexp.MustCompile(`[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+`), markEmail, nil},
+	{jwt, regexp.MustCompile(`\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{4,}\.[A-Za-z0-9_-]*`), markToken, nil}, // JSON web tokens
+	{bearer, regexp.MustCompile(`(?i)\bbearer\s+[A-Za-z0-9._~+/=-]{8,}`), markToken, nil},
+	{secret, regexp.MustCompile(`(?i)\b(password|passwd|secret|token|api[_-]?key|authorization)\b["']?\s*[=:]\s*["']?[^\s"'&,;]{3,}`), "${1}=" + markToken, nil},
+	{card, regexp.MustCompile(`\b[2-6]\d(?:[ -]?\d){11,17}\b`), markCard, luhn},
+	{ip, regexp.MustCompile(`\b(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?\d?\d)\b`), markIP, nil},
+}
+
+// secretEnds are the last letters of the words whose values are secret.
+var secretEnds = []string{"password", "passwd", "secret", "token", "key", "authorization"}
+
+// suspect returns the rules that may apply to s; it never misses one.
+func suspect(s string) (found suspicion) {
+	digits, dots := 0, 0 // in the run that is read; dots between digits
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		if c-'0' <= 9 {
+			if digits++; digits >= 13 {
+				found |= card
+			}
+			continue
+		}
+		switch c {
+		case '.':
+			if i > 0 && s[i-1]-'0' <= 9 && i+1 < len(s) && s[i+1]-'0' <= 9 {
+				if dots++; dots >= 3 {
+					found |= ip
+				}
+			}
+		case ' ', '-': // may stand in a card's number
+			continue
+		case '?':
+			found |= query
+		case '@':
+			found |= email
+		case 'e':
+			if strings.HasPrefix(s[i:], "eyJ") {
+				found |= jwt
+			}
+		case 'b', 'B':
+			if len(s)-i > 6 && strings.EqualFold(s[i:i+6], "bearer") {
+				found |= bearer
+			}
+		case '=', ':':
+			word := strings.TrimRight(s[:i], " \t\n\r\"'")
+			for _, end := range secretEnds {
+				if n := len(word) - len(end); n >= 0 && strings.EqualFold(word[n:], end) {
+					found |= secret
+				}
+			}
+		}
+		digits = 0
+	}
+	return found
+}
+
+// Scrub takes out of b what names a person or opens a door: query strings,
+// email addresses, tokens, card numbers and network addresses, wherever free
+// text stands. It returns how many texts it changed.
+func Scrub(b *event.Beacon) (changed int) {
+	one := func(s *string) {
+		if out := scrub(*s); out != *s {
+			*s = out
+			changed++
+		}
+	}
+	one(&b.Ctx.Page)
+	for i := range b.Events {
+		e := &b.Events[i]
+		one(&e.Name)
+		one(&e.Message)
+		one(&e.Stack)
+		for j := range e.Attrs {
+			one(&e.Attrs[j].Text)
+		}
+	}
+	return changed
+}
+
+func scrub(s string) string {
+	found := suspect(s)
+	if found == 0 {
+		return s
+	}
+	for i := range rules {
+		r := &rules[i]
+		if found&r.on == 0 {
+			continue
+		}
+		if r.also == nil {
+			s = r.re.ReplaceAllString(s, r.mark)
+			continue
+		}
+		s = r.re.ReplaceAllStringFunc(s, func(m string) string {
+			if r.also(m) {
+				return r.mark
+			}
+			return m
+		})
+	}
+	return s
+}
+
+// luhn reports whether the digits of s end in the check digit of ISO/IEC
+// 7812-1, as those of payment cards do; one in ten of other numbers does.
+func luhn(s string) bool {
+	sum, n := 0, 0
+	for i := len(s) - 1; i >= 0; i-- {
+		if s[i] < '0' || s[i] > '9' {
+			continue
+		}
+		d := int(s[i] - '0')
+		if n%2 == 1 {
+			if d *= 2; d > 9 {
+				d -= 9
+			}
+		}
+		sum += d
+		n++
+	}
+	return n >= 13 && sum%10 == 0
+}
