@@ -45,6 +45,7 @@ type protocol struct {
 type outcome struct {
 	req      *dialect.Request
 	accepted int
+	shed     int
 	rejected []dialect.Rejection
 }
 
@@ -169,7 +170,7 @@ func (e *Edge) foreign(p *protocol, w http.ResponseWriter, r *http.Request) {
 		for i := range res.Beacons {
 			list[i] = &res.Beacons[i]
 		}
-		if err := e.batcher.add(r.Context(), g.Tenant, list...); err != nil {
+		if err := e.store(r.Context(), g, list...); err != nil {
 			if r.Context().Err() != nil {
 				return // the client has gone, and was told nothing
 			}
@@ -180,6 +181,9 @@ func (e *Edge) foreign(p *protocol, w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	e.count(p, g, &res, &o)
+	if len(res.Beacons) > 0 {
+		e.advise(w, g, res.Beacons[0].Tenancy)
+	}
 	p.ok(w, r, &o)
 	e.metrics.ack.Update(e.o.Now().Sub(start).Seconds())
 }
@@ -231,6 +235,7 @@ func (e *Edge) admitAll(g *tenant.Grant, req *dialect.Request, res *dialect.Resu
 		if len(b.Events) == 0 {
 			continue
 		}
+		o.shed += e.gate.Shed(g, &b)
 		o.accepted += len(b.Events)
 		kept = append(kept, b)
 	}
@@ -291,7 +296,8 @@ func accepted(w http.ResponseWriter, _ *http.Request, o *outcome) {
 	writeJSON(w, struct {
 		Accepted int         `json:"accepted"`
 		Rejected []rejection `json:"rejected"`
-	}{o.accepted, list})
+		Shed     int         `json:"shed,omitempty"`
+	}{o.accepted, list, o.shed})
 }
 
 func noContent(w http.ResponseWriter, _ *http.Request, _ *outcome) {

@@ -35,6 +35,9 @@ type Options struct {
 	Fail    func(error) // called where the journal refused a write; the process should end and start again
 	Logger  *slog.Logger
 	Now     func() time.Time // default time.Now
+	// DelayTarget is how long the store may take before events are shed;
+	// default 50 ms.
+	DelayTarget time.Duration
 }
 
 // Edge serves the clients. Make it with [New]; [Edge.Run] must run for beacons
@@ -46,6 +49,7 @@ type Edge struct {
 	decoders sync.Pool
 	mux      *http.ServeMux
 	salt     salt
+	gate     *admit.Gate
 }
 
 // New returns an edge.
@@ -55,6 +59,7 @@ func New(o Options) *Edge {
 	}
 	e := &Edge{o: o, metrics: newMetricSet(), mux: http.NewServeMux()}
 	e.batcher = newBatcher(o.Journal, e.metrics, o.Fail)
+	e.gate = admit.NewGate(o.DelayTarget)
 	e.decoders.New = func() any { return new(work) }
 	e.mux.HandleFunc("POST /v1/beacons", e.beacons)
 	e.mux.HandleFunc("OPTIONS /v1/beacons", e.preflight)
@@ -72,7 +77,10 @@ type work struct {
 
 // Run stores groups until ctx ends, and then what is still open.
 func (e *Edge) Run(ctx context.Context) error {
+	var gate sync.WaitGroup
+	gate.Go(func() { e.gate.Run(ctx) })
 	e.batcher.run(ctx)
+	gate.Wait()
 	return nil
 }
 
@@ -167,8 +175,9 @@ func (e *Edge) beacons(w http.ResponseWriter, r *http.Request) {
 		e.refuse(w, g.Tenant.String(), refusal{http.StatusForbidden, whole.Reason, whole.Field, whole.Value, whole.Want})
 		return
 	}
+	shed := e.gate.Shed(g, &wk.beacon)
 	accepted := len(wk.beacon.Events)
-	if err := e.batcher.add(r.Context(), g.Tenant, &wk.beacon); err != nil {
+	if err := e.store(r.Context(), g, &wk.beacon); err != nil {
 		if r.Context().Err() != nil {
 			return // the client has gone, and was told nothing
 		}
@@ -185,7 +194,8 @@ func (e *Edge) beacons(w http.ResponseWriter, r *http.Request) {
 	for _, b := range late {
 		rejected("event", g.Tenant.String(), b.Reason, 1)
 	}
-	e.answer(w, accepted, sent, bad, late)
+	e.advise(w, g, wk.beacon.Tenancy)
+	e.answer(w, accepted, shed, sent, bad, late)
 	e.metrics.ack.UpdateDuration(start)
 }
 
@@ -198,18 +208,19 @@ type rejection struct {
 	Want   string       `json:"want"`
 }
 
-// answer says how many events were stored, and for each other one why not.
+// answer says how many events were stored, how many were shed, and for each
+// other one why not.
 // Both lists name events by their place in the client's array: admit counts
 // only those that the decoder let through, so its places are moved past the
 // ones that the decoder had rejected.
-func (e *Edge) answer(w http.ResponseWriter, accepted, sent int, bad []beacon.Rejection, late []admit.Rejection) {
+func (e *Edge) answer(w http.ResponseWriter, accepted, shed, sent int, bad []beacon.Rejection, late []admit.Rejection) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(http.StatusAccepted)
-	if len(bad) == 0 && len(late) == 0 {
+	if len(bad) == 0 && len(late) == 0 && shed == 0 {
 		fmt.Fprintf(w, `{"accepted":%d,"rejected":[]}`, accepted)
 		return
 	}
-	var all []rejection
+	all := []rejection{}
 	isBad := make([]bool, sent)
 	for _, b := range bad {
 		all = append(all, rejection{b.Index, b.Reason, b.Field, b.Value, b.Want})
@@ -228,7 +239,25 @@ func (e *Edge) answer(w http.ResponseWriter, accepted, sent int, bad []beacon.Re
 	writeJSON(w, struct {
 		Accepted int         `json:"accepted"`
 		Rejected []rejection `json:"rejected"`
-	}{accepted, all})
+		Shed     int         `json:"shed,omitempty"`
+	}{accepted, all, shed})
+}
+
+// store waits until beacons are stored, and tells the gate how long it took.
+func (e *Edge) store(ctx context.Context, g *tenant.Grant, beacons ...*event.Beacon) error {
+	start := time.Now()
+	err := e.batcher.add(ctx, g.Tenant, beacons...)
+	if ctx.Err() == nil {
+		e.gate.Waited(time.Since(start))
+	}
+	return err
+}
+
+// advise tells an SDK which classes to hold.
+func (e *Edge) advise(w http.ResponseWriter, g *tenant.Grant, t event.Tenancy) {
+	if advice := e.gate.Advice(g, t); advice != "" {
+		w.Header().Set("Serin-Classes", advice)
+	}
 }
 
 func (e *Edge) refuse(w http.ResponseWriter, tenantName string, f refusal) {

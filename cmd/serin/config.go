@@ -37,9 +37,17 @@ type journalConfig struct {
 
 type tenantConfig struct {
 	ID       string          `yaml:"id"`
+	Quota    quotaConfig     `yaml:"quota,omitempty"`
+	Scrub    *bool           `yaml:"scrub,omitempty"` // take emails, tokens, queries and the like out of texts; default true
 	Keys     []keyConfig     `yaml:"keys,omitempty"`
 	Tokens   []tokenConfig   `yaml:"tokens,omitempty"`
 	Webhooks []webhookConfig `yaml:"webhooks,omitempty"`
+}
+
+// quotaConfig is in events per second; 0 is no bound.
+type quotaConfig struct {
+	Events float64 `yaml:"events,omitempty"` // of production traffic
+	Other  float64 `yaml:"other,omitempty"`  // of test, shadow and synthetic traffic
 }
 
 type keyConfig struct {
@@ -94,7 +102,7 @@ func (c *config) directory() (*tenant.Directory, error) {
 	var faults []error
 	var specs []tenant.Spec
 	for i, t := range c.Tenants {
-		s := tenant.Spec{ID: t.ID}
+		s := tenant.Spec{ID: t.ID, Quota: tenant.Quota(t.Quota), Raw: t.Scrub != nil && !*t.Scrub}
 		for _, k := range t.Keys {
 			s.Keys = append(s.Keys, tenant.Key{Key: k.Key, App: k.App, Origins: k.Origins, Tenancy: k.Tenancy})
 		}

@@ -29,7 +29,8 @@ type Rejection struct {
 // Error names the field, the value and what is allowed.
 func (r *Rejection) Error() string { return fmt.Sprintf("%s: %s: want %s", r.Field, r.Value, r.Want) }
 
-// Beacon checks b against a grant and corrects its times in place. now is the
+// Beacon checks b against a grant, corrects its times in place, and scrubs its
+// texts unless the tenant wants them raw. now is the
 // receive time in Unix ms. It returns a rejection of the whole beacon, or those
 // of single events, which it has taken out of b; indexes count the events that
 // b had.
@@ -60,5 +61,8 @@ func Beacon(g *tenant.Grant, b *event.Beacon, now int64) (whole *Rejection, even
 	}
 	clear(b.Events[len(kept):])
 	b.Events = kept
+	if !g.Raw {
+		Scrub(b)
+	}
 	return nil, slices.Clip(events)
 }

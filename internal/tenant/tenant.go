@@ -83,9 +83,18 @@ type Token struct {
 	SHA256 string // lower-case hex digest of the token; the token itself is not kept
 }
 
+// Quota bounds what a tenant may have stored, in events per second; beyond it
+// the lowest request classes are shed first. 0 is no bound.
+type Quota struct {
+	Events float64 // of production traffic
+	Other  float64 // of test, shadow and synthetic traffic together
+}
+
 // Spec is one tenant as configured.
 type Spec struct {
 	ID     string
+	Quota  Quota
+	Raw    bool // texts are stored as they come, without scrubbing
 	Keys   []Key
 	Tokens []Token
 }
@@ -96,6 +105,8 @@ type Grant struct {
 	KeyID   string // the key itself: public by design, used as a metric label
 	App     string // empty: any app
 	Tenancy string // the highest tenancy that may be claimed
+	Quota   Quota
+	Raw     bool // texts are stored as they come
 	origins []origin
 }
 
@@ -140,6 +151,9 @@ func NewDirectory(specs []Spec) (*Directory, error) {
 			fault("tenants[%d].id: %q is there twice", i, s.ID)
 		}
 		seen[s.ID] = true
+		if !(s.Quota.Events >= 0 && s.Quota.Other >= 0) {
+			fault("tenants[%d].quota: %v: want events per second, 0 (no bound) or more", i, s.Quota)
+		}
 		for j, k := range s.Keys {
 			where := fmt.Sprintf("tenants[%d].keys[%d]", i, j)
 			if !keyRE.MatchString(k.Key) {
@@ -156,7 +170,7 @@ func NewDirectory(specs []Spec) (*Directory, error) {
 			default:
 				fault("%s.tenancy: %q: want production, test, shadow or synthetic", where, k.Tenancy)
 			}
-			g := &Grant{Tenant: id, KeyID: k.Key, App: k.App, Tenancy: k.Tenancy}
+			g := &Grant{Tenant: id, KeyID: k.Key, App: k.App, Tenancy: k.Tenancy, Quota: s.Quota, Raw: s.Raw}
 			for n, o := range k.Origins {
 				parsed, err := parseOrigin(o)
 				if err != nil {

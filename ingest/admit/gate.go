@@ -1,0 +1,239 @@
+package admit
+
+import (
+	"context"
+	"fmt"
+	"hash/fnv"
+	"math"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/VictoriaMetrics/metrics"
+
+	"serin.dev/serin/internal/event"
+	"serin.dev/serin/internal/tenant"
+)
+
+// ShareKey is the attribute of an event that survived shedding: the
+// probability with which it was kept, by which estimates are weighted.
+const ShareKey = "serin.share"
+
+// ShedCause is what the causes of drop rows begin with that stand for events
+// that the edge shed; the class follows.
+const ShedCause = "shed/"
+
+// maxPressure is the pressure at which everything but accounting is shed.
+const maxPressure = float64(event.Classes - 1)
+
+// The controller. Pressure moves once in a tick: up for the one tenant that
+// takes most, by a step, while the store's queue is longer than its target;
+// down for all, slowly, while it is not.
+const (
+	tick       = 100 * time.Millisecond
+	stepUp     = 0.25
+	stepDown   = 0.05
+	quotaGain  = 0.5 // pressure per tick for a rate of twice the quota
+	delayFloor = 50 * time.Millisecond
+	idleTicks  = 600 // after which a tenant without traffic is forgotten
+)
+
+// Gate sheds events where the server or a tenant's quota is short. What it
+// sheds depends on the class of an event and on a hash of its session, and on
+// nothing else, so that all cohorts of a tenant lose the same share. It is safe
+// for concurrent use; [Gate.Run] must run for it to react.
+type Gate struct {
+	target  time.Duration
+	mu      sync.Mutex
+	tenants map[gateKey]*load
+	delay   atomic.Int64 // shortest wait for the store within this tick, ns; 0: none
+}
+
+// gateKey parts production from all other traffic, which has a quota of its
+// own.
+type gateKey struct {
+	id         tenant.ID
+	production bool
+}
+
+// load is what one tenant sends, and how much of it is shed.
+type load struct {
+	quota    float64 // events per second; 0: no bound
+	offered  atomic.Int64
+	taken    atomic.Int64
+	pressure atomic.Uint64 // float64 bits, 0 to maxPressure
+	quotaP   float64       // the part of it that the quota demands
+	sharedP  float64       // the part that the server's shortage demands
+	rate     float64       // offered events per second, smoothed
+	idle     int
+}
+
+// NewGate returns a gate that sheds where the store takes longer than target
+// to acknowledge; 0 is 50 ms.
+func NewGate(target time.Duration) *Gate {
+	if target == 0 {
+		target = delayFloor
+	}
+	return &Gate{target: target, tenants: map[gateKey]*load{}}
+}
+
+// Waited tells the gate how long a beacon waited for the store. The shortest
+// wait of a tick counts: a queue that empties now and then is no overload
+// (Nichols and Jacobson, Controlling Queue Delay, 2012).
+func (g *Gate) Waited(d time.Duration) {
+	for {
+		old := g.delay.Load()
+		if old != 0 && old <= int64(d) || g.delay.CompareAndSwap(old, max(int64(d), 1)) {
+			return
+		}
+	}
+}
+
+func (g *Gate) load(grant *tenant.Grant, t event.Tenancy) *load {
+	key := gateKey{grant.Tenant, t == event.Production}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	l := g.tenants[key]
+	if l == nil {
+		l = &load{quota: grant.Quota.Events}
+		if !key.production {
+			l.quota = grant.Quota.Other
+		}
+		g.tenants[key] = l
+	}
+	return l
+}
+
+// Shed takes out of b what cannot be afforded, and returns how many events.
+// What is taken out stays as drop rows by class; what is kept of a class that
+// is shed in part carries [ShareKey].
+func (g *Gate) Shed(grant *tenant.Grant, b *event.Beacon) int {
+	l := g.load(grant, b.Tenancy)
+	l.offered.Add(int64(len(b.Events)))
+	p := math.Float64frombits(l.pressure.Load())
+	if p == 0 {
+		l.taken.Add(int64(len(b.Events)))
+		return 0
+	}
+	h := sessionHash(b.Session)
+	var shed [event.Classes]int64
+	kept := b.Events[:0]
+	for i := range b.Events {
+		e := b.Events[i]
+		c := event.ClassOf(event.Production, &e) // the tenancy has its own load
+		share := keep(p, c)
+		if h >= share {
+			shed[c]++
+			continue
+		}
+		if share < 1 && len(e.Attrs) < event.MaxAttrs {
+			e.Attrs = append(e.Attrs[:len(e.Attrs):len(e.Attrs)], event.Attr{Key: ShareKey, Num: true, Number: share})
+		}
+		kept = append(kept, e)
+	}
+	clear(b.Events[len(kept):])
+	b.Events = kept
+	l.taken.Add(int64(len(kept)))
+	total := 0
+	for c, n := range shed {
+		if n == 0 {
+			continue
+		}
+		total += int(n)
+		b.Drops = append(b.Drops, event.Dropped{Cause: ShedCause + event.Class(c).String(), Count: n})
+		metrics.GetOrCreateCounter(fmt.Sprintf(`serin_ingest_shed_events_total{tenant=%q,class=%q,tenancy=%q}`, grant.Tenant.String(), event.Class(c).String(), b.Tenancy.String())).AddInt64(n)
+	}
+	return total
+}
+
+// keep returns the share of a class that is kept under a pressure: the lowest
+// class goes first and whole before the next one goes. Accounting stays.
+func keep(pressure float64, c event.Class) float64 {
+	above := float64(event.Classes-1) - float64(c) // classes that go before this one
+	return 1 - min(max(pressure-above, 0), 1)
+}
+
+// sessionHash maps a session to [0, 1), the same for all of its beacons.
+func sessionHash(session string) float64 {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(session)) // a hash takes whatever it is given
+	x := h.Sum64()
+	x ^= x >> 33 // FNV leaves the high bits of short texts alike
+	x *= 0xff51afd7ed558ccd
+	x ^= x >> 33
+	return float64(x>>11) / (1 << 53)
+}
+
+// Advice tells a tenant's clients what to hold, as the header Serin-Classes
+// spells it, such as "resource;stop, error;wait=30"; empty where nothing is
+// shed.
+func (g *Gate) Advice(grant *tenant.Grant, t event.Tenancy) string {
+	p := math.Float64frombits(g.load(grant, t).pressure.Load())
+	if p == 0 {
+		return ""
+	}
+	var parts []string
+	for c := event.Classes - 1; c > event.ClassAccounting; c-- {
+		switch share := keep(p, c); {
+		case share == 0:
+			parts = append(parts, c.String()+";stop")
+		case share < 1:
+			parts = append(parts, c.String()+";wait=30")
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+// Run moves the pressures until ctx ends.
+func (g *Gate) Run(ctx context.Context) {
+	t := time.NewTicker(tick)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+			g.step()
+		}
+	}
+}
+
+// step is one tick of the controller.
+func (g *Gate) step() {
+	short := g.delay.Swap(0) > int64(g.target)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	var greediest *load
+	most := 0.
+	for key, l := range g.tenants {
+		offered, taken := float64(l.offered.Swap(0)), float64(l.taken.Swap(0))
+		perSecond := offered / tick.Seconds()
+		l.rate += 0.3 * (perSecond - l.rate)
+		if offered == 0 {
+			if l.idle++; l.idle > idleTicks {
+				delete(g.tenants, key)
+				continue
+			}
+		} else {
+			l.idle = 0
+		}
+		if l.quota > 0 {
+			// What is over after shedding raises the pressure in proportion.
+			over := taken/tick.Seconds()/l.quota - 1
+			l.quotaP = min(max(l.quotaP+quotaGain*min(max(over, -0.1), 1), 0), maxPressure)
+		}
+		if taken > most && l.sharedP < maxPressure {
+			greediest, most = l, taken
+		}
+		if !short {
+			l.sharedP = max(l.sharedP-stepDown, 0)
+		}
+	}
+	if short && greediest != nil {
+		greediest.sharedP = min(greediest.sharedP+stepUp, maxPressure)
+	}
+	for _, l := range g.tenants {
+		l.pressure.Store(math.Float64bits(max(l.quotaP, l.sharedP)))
+	}
+}
