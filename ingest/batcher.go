@@ -57,15 +57,14 @@ func newBatcher(log Appender, m *metricSet, fail func(error)) *batcher {
 		open: &pendingGroup{done: make(chan struct{})}}
 }
 
-// add puts beacons into the open group and waits until the group is stored
-// and synced, or until ctx ends: then they may or may not be stored, and must
-// not be acknowledged.
-func (b *batcher) add(ctx context.Context, id tenant.ID, beacons ...*event.Beacon) error {
+// put puts beacons into the open group, which is stored and synced when its
+// done is closed without an err.
+func (b *batcher) put(id tenant.ID, beacons ...*event.Beacon) (*pendingGroup, error) {
 	b.mu.Lock()
 	g := b.open
 	if g.group.Size() >= groupMax {
 		b.mu.Unlock()
-		return ErrBusy
+		return nil, ErrBusy
 	}
 	first := g.group.Beacons() == 0
 	for _, bc := range beacons {
@@ -78,6 +77,17 @@ func (b *batcher) add(ctx context.Context, id tenant.ID, beacons ...*event.Beaco
 		case b.wake <- struct{}{}:
 		default:
 		}
+	}
+	return g, nil
+}
+
+// add puts beacons into the open group and waits until the group is stored
+// and synced, or until ctx ends: then they may or may not be stored, and must
+// not be acknowledged.
+func (b *batcher) add(ctx context.Context, id tenant.ID, beacons ...*event.Beacon) error {
+	g, err := b.put(id, beacons...)
+	if err != nil {
+		return err
 	}
 	select {
 	case <-g.done:

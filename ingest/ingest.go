@@ -50,6 +50,7 @@ type Edge struct {
 	mux      *http.ServeMux
 	salt     salt
 	gate     *admit.Gate
+	streams  streams
 }
 
 // New returns an edge.
@@ -63,6 +64,7 @@ func New(o Options) *Edge {
 	e.decoders.New = func() any { return new(work) }
 	e.mux.HandleFunc("POST /v1/beacons", e.beacons)
 	e.mux.HandleFunc("OPTIONS /v1/beacons", e.preflight)
+	e.mux.HandleFunc("GET /v1/stream", e.stream)
 	e.foreignRoutes()
 	return e
 }
@@ -77,10 +79,18 @@ type work struct {
 
 // Run stores groups until ctx ends, and then what is still open.
 func (e *Edge) Run(ctx context.Context) error {
-	var gate sync.WaitGroup
-	gate.Go(func() { e.gate.Run(ctx) })
-	e.batcher.run(ctx)
-	gate.Wait()
+	// The batcher outlives the streams, which end when what they have read is
+	// acknowledged.
+	store, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	var wg sync.WaitGroup
+	wg.Go(func() { e.gate.Run(ctx) })
+	wg.Go(func() {
+		e.watchStreams(ctx)
+		stop()
+	})
+	e.batcher.run(store)
+	wg.Wait()
 	return nil
 }
 
@@ -89,7 +99,7 @@ func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) { e.mux.ServeHT
 
 // Routes returns the patterns that the edge serves.
 func (e *Edge) Routes() []string {
-	routes := []string{"/v1/beacons"}
+	routes := []string{"/v1/beacons", "/v1/stream"}
 	for _, p := range protocols {
 		routes = append(routes, p.paths...)
 	}
@@ -210,9 +220,6 @@ type rejection struct {
 
 // answer says how many events were stored, how many were shed, and for each
 // other one why not.
-// Both lists name events by their place in the client's array: admit counts
-// only those that the decoder let through, so its places are moved past the
-// ones that the decoder had rejected.
 func (e *Edge) answer(w http.ResponseWriter, accepted, shed, sent int, bad []beacon.Rejection, late []admit.Rejection) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(http.StatusAccepted)
@@ -220,7 +227,26 @@ func (e *Edge) answer(w http.ResponseWriter, accepted, shed, sent int, bad []bea
 		fmt.Fprintf(w, `{"accepted":%d,"rejected":[]}`, accepted)
 		return
 	}
-	all := []rejection{}
+	all := rejections(sent, bad, late)
+	if all == nil {
+		all = []rejection{}
+	}
+	writeJSON(w, struct {
+		Accepted int         `json:"accepted"`
+		Rejected []rejection `json:"rejected"`
+		Shed     int         `json:"shed,omitempty"`
+	}{accepted, all, shed})
+}
+
+// rejections joins what the decoder and what admit left out of sent events.
+// Both lists name events by their place in the client's array: admit counts
+// only those that the decoder let through, so its places are moved past the
+// ones that the decoder had rejected.
+func rejections(sent int, bad []beacon.Rejection, late []admit.Rejection) []rejection {
+	if len(bad)+len(late) == 0 {
+		return nil
+	}
+	var all []rejection
 	isBad := make([]bool, sent)
 	for _, b := range bad {
 		all = append(all, rejection{b.Index, b.Reason, b.Field, b.Value, b.Want})
@@ -236,11 +262,7 @@ func (e *Edge) answer(w http.ResponseWriter, accepted, shed, sent int, bad []bea
 		i := places[l.Index]
 		all = append(all, rejection{i, l.Reason, fmt.Sprintf("events[%d].t", i), l.Value, l.Want})
 	}
-	writeJSON(w, struct {
-		Accepted int         `json:"accepted"`
-		Rejected []rejection `json:"rejected"`
-		Shed     int         `json:"shed,omitempty"`
-	}{accepted, all, shed})
+	return all
 }
 
 // store waits until beacons are stored, and tells the gate how long it took.

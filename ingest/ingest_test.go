@@ -107,6 +107,26 @@ func (e *edge) tenancies(t *testing.T) map[string]event.Tenancy {
 	return all
 }
 
+// numbers returns how often each sequence number is stored.
+func (e *edge) numbers(t *testing.T) map[uint32]int {
+	t.Helper()
+	all := map[uint32]int{}
+	_, last, err := e.log.Bounds(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = e.log.Scan(t.Context(), 1, last, func(m journal.Message) error {
+		return batch.ReadGroup(m.Data, func(_ tenant.ID, b *event.Beacon) error {
+			all[b.Seq]++
+			return nil
+		})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
 // answered is what the server said.
 type answered struct {
 	status   int

@@ -36,6 +36,7 @@ const (
 	stepDown   = 0.05
 	quotaGain  = 0.5 // pressure per tick for a rate of twice the quota
 	delayFloor = 50 * time.Millisecond
+	shortTicks = 3   // in a row before anything is shed: one slow sync is no overload
 	idleTicks  = 600 // after which a tenant without traffic is forgotten
 )
 
@@ -47,6 +48,7 @@ type Gate struct {
 	target  time.Duration
 	mu      sync.Mutex
 	tenants map[gateKey]*load
+	short   int          // ticks in a row in which the store was slow
 	delay   atomic.Int64 // shortest wait for the store within this tick, ns; 0: none
 }
 
@@ -201,9 +203,14 @@ func (g *Gate) Run(ctx context.Context) {
 
 // step is one tick of the controller.
 func (g *Gate) step() {
-	short := g.delay.Swap(0) > int64(g.target)
+	slow := g.delay.Swap(0) > int64(g.target)
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.short++
+	if !slow {
+		g.short = 0
+	}
+	short := g.short >= shortTicks
 	var greediest *load
 	most := 0.
 	for key, l := range g.tenants {

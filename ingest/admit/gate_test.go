@@ -175,7 +175,7 @@ func TestWhatIsKeptSaysItsShare(t *testing.T) {
 func TestGreediestFirst(t *testing.T) {
 	g := NewGate(0)
 	by := grants(t, map[string]tenant.Quota{"big": {}, "small": {}})
-	for range 8 {
+	for range 10 {
 		for i := range 20 {
 			g.Shed(by["big"], full(fmt.Sprint("session-", i)))
 		}

@@ -54,6 +54,7 @@ var limits = []struct {
 	{"os", []string{"cmd/serin", "internal/store/...", "internal/archtest"}},
 	{"net/http", []string{"cmd/serin", "internal/api", "ingest", "alerting/webhook"}},
 	{"github.com/apache/arrow/go/v17/...", []string{"internal/store/...", "analysis/cell"}},
+	{"github.com/gorilla/websocket", []string{"ingest", "internal/api"}},
 	{"github.com/nats-io/...", []string{"internal/store/journal"}},
 	{"math/rand/v2", []string{"cmd/serin", "alerting/webhook", "internal/store/journal"}},
 }

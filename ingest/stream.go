@@ -1,0 +1,365 @@
+package ingest
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/VictoriaMetrics/metrics"
+	"github.com/gorilla/websocket"
+
+	"serin.dev/serin/ingest/admit"
+	"serin.dev/serin/ingest/beacon"
+	"serin.dev/serin/internal/event"
+	"serin.dev/serin/internal/tenant"
+)
+
+// Subprotocol is what a client names to speak version 1 of the stream.
+const Subprotocol = "serin.v1"
+
+// The bounds of a stream. Variables of a struct, so that tests need not wait.
+type streamLimits struct {
+	inFlight int           // messages that are not acknowledged yet; past it reading stops
+	ping     time.Duration // between pings
+	pong     time.Duration // without any frame, after which a client is gone
+	idle     time.Duration // without a message, after which a stream is closed
+	write    time.Duration // for one frame: a slower reader is cut off
+	look     time.Duration // between looks at idleness and advice
+}
+
+var streamDefaults = streamLimits{inFlight: 64, ping: 30 * time.Second, pong: 75 * time.Second, idle: 10 * time.Minute, write: 5 * time.Second, look: time.Second}
+
+// streams are the open streams of an edge.
+type streams struct {
+	mu     sync.Mutex
+	all    map[*stream]struct{}
+	ending bool
+	done   sync.WaitGroup
+	limits streamLimits
+	pool   sync.Pool // of write buffers, which idle streams do not hold
+}
+
+// stream is one websocket.
+type stream struct {
+	grant  *tenant.Grant
+	conn   *websocket.Conn
+	last   atomic.Int64 // of the last message, Unix ns
+	pinged time.Time    // owned by watchStreams
+	mu     sync.Mutex   // of writes
+	advice string       // the last that was sent; owned by watchStreams
+	closed atomic.Pointer[string]
+}
+
+// ack answers for one beacon of a message. Either Error is there, or the rest.
+type ack struct {
+	Session  string      `json:"session,omitempty"`
+	Seq      uint32      `json:"seq"`
+	Index    int         `json:"index"` // of the beacon within its message
+	Accepted int         `json:"accepted"`
+	Rejected []rejection `json:"rejected,omitempty"`
+	Shed     int         `json:"shed,omitempty"`
+	Error    *nack       `json:"error,omitempty"`
+}
+
+// nack says why a beacon is not stored.
+type nack struct {
+	Reason event.Reason `json:"reason"`
+	Field  string       `json:"field"`
+	Value  string       `json:"value"`
+	Want   string       `json:"want"`
+	Retry  bool         `json:"retry"` // whether the same beacon may be sent again
+}
+
+// acks is the answer to one message; Message counts the connection's messages
+// from 0.
+type acks struct {
+	Message int   `json:"message"`
+	Acks    []ack `json:"acks"`
+}
+
+// stream serves a websocket: beacons as messages, several in one where they
+// are parted by newlines, each acknowledged when it is stored and synced.
+func (e *Edge) stream(w http.ResponseWriter, r *http.Request) {
+	key := r.URL.Query().Get("key")
+	g, err := e.o.Tenants.Key(key)
+	if err != nil {
+		e.refuse(w, "", refusal{http.StatusUnauthorized, event.ReasonKey, "key", key, "a public key of a tenant"})
+		return
+	}
+	if !g.AllowsOrigin(r.Header.Get("Origin")) {
+		e.refuse(w, g.Tenant.String(), refusal{http.StatusForbidden, event.ReasonOrigin, "Origin", r.Header.Get("Origin"), "an origin on the key's list"})
+		return
+	}
+	up := websocket.Upgrader{ReadBufferSize: 1 << 10, WriteBufferSize: 4 << 10, WriteBufferPool: &e.streams.pool, Subprotocols: []string{Subprotocol},
+		CheckOrigin: func(*http.Request) bool { return true }, // the key's list was asked above
+		Error: func(w http.ResponseWriter, _ *http.Request, status int, reason error) {
+			e.refuse(w, g.Tenant.String(), refusal{status, event.ReasonEncoding, "Upgrade", reason.Error(), "a websocket handshake, version 13"})
+		}}
+	conn, err := up.Upgrade(w, r, nil)
+	if err != nil {
+		return // answered by the upgrader
+	}
+	s := &stream{grant: g, conn: conn}
+	s.last.Store(time.Now().UnixNano())
+	if !e.streams.add(s) {
+		s.end(websocket.CloseGoingAway, "shutdown", e.streams.limits.write)
+		_ = conn.Close() // nothing is in flight
+		return
+	}
+	defer e.streams.remove(s)
+	least := admit.Claimed(r.Header.Get("Baggage"))
+	e.read(s, least)
+}
+
+func (ss *streams) add(s *stream) bool {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	if ss.limits.inFlight == 0 {
+		ss.limits = streamDefaults
+	}
+	if ss.ending {
+		return false
+	}
+	if ss.all == nil {
+		ss.all = map[*stream]struct{}{}
+	}
+	ss.all[s] = struct{}{}
+	ss.done.Add(1)
+	return true
+}
+
+func (ss *streams) remove(s *stream) {
+	ss.mu.Lock()
+	delete(ss.all, s)
+	ss.mu.Unlock()
+	reason := "client"
+	if p := s.closed.Load(); p != nil {
+		reason = *p
+	}
+	metrics.GetOrCreateCounter(fmt.Sprintf(`serin_ingest_streams_closed_total{reason=%q}`, reason)).Inc()
+	ss.done.Done()
+}
+
+// Streams returns how many websockets are open.
+func (e *Edge) Streams() int {
+	e.streams.mu.Lock()
+	defer e.streams.mu.Unlock()
+	return len(e.streams.all)
+}
+
+// read reads messages until the stream ends, and returns when all that were
+// read are answered.
+func (e *Edge) read(s *stream, least event.Tenancy) {
+	limits := &e.streams.limits
+	defer s.conn.Close()
+	s.conn.SetReadLimit(event.MaxBody)
+	alive := func(string) error { return s.conn.SetReadDeadline(time.Now().Add(limits.pong)) }
+	_ = alive("") // an error shows in the first read
+	s.conn.SetPongHandler(alive)
+	slots := make(chan struct{}, limits.inFlight)
+	var waiting sync.WaitGroup
+	for n := 0; ; n++ {
+		kind, body, err := s.conn.ReadMessage()
+		if err != nil {
+			if errors.Is(err, websocket.ErrReadLimit) {
+				s.note("size")
+			}
+			break
+		}
+		s.last.Store(time.Now().UnixNano())
+		_ = alive("")
+		slots <- struct{}{} // past the bound a client's messages wait in its own buffers
+		answer := acks{Message: n}
+		var groups []*pendingGroup
+		if kind != websocket.TextMessage {
+			answer.Acks = []ack{{Error: &nack{event.ReasonEncoding, "message", "binary", "a text message", false}}}
+		} else {
+			answer.Acks, groups = e.message(s.grant, least, body)
+		}
+		start := time.Now()
+		waiting.Go(func() {
+			defer func() { <-slots }()
+			for i, g := range groups {
+				if g == nil {
+					continue
+				}
+				<-g.done // bounded by the batcher's own time limit
+				if g.err != nil {
+					answer.Acks[i].Accepted, answer.Acks[i].Error = 0, &nack{event.ReasonBusy, "journal", "", "a journal with room; send the same beacon again", true}
+				}
+			}
+			took := time.Since(start)
+			if len(groups) > 0 {
+				e.gate.Waited(took)
+				e.metrics.ack.Update(took.Seconds())
+			}
+			e.countAcks(s.grant, answer.Acks)
+			s.send(&answer, limits.write)
+		})
+	}
+	waiting.Wait()
+	if p := s.closed.Load(); p != nil && *p == "shutdown" {
+		s.end(websocket.CloseGoingAway, "shutdown", limits.write)
+	}
+}
+
+// message decodes the beacons of one message and puts them into the open
+// group. It returns an answer for each, and for each that is stored the group
+// that it waits for.
+func (e *Edge) message(g *tenant.Grant, least event.Tenancy, body []byte) ([]ack, []*pendingGroup) {
+	wk := e.decoders.Get().(*work)
+	defer e.decoders.Put(wk)
+	var answers []ack
+	var groups []*pendingGroup
+	for line := range bytes.SplitSeq(body, []byte("\n")) {
+		if len(bytes.TrimSpace(line)) == 0 {
+			continue
+		}
+		if len(answers) == event.MaxEvents {
+			answers = append(answers, ack{Index: len(answers), Error: &nack{event.ReasonCount, "message", "more", fmt.Sprintf("at most %d beacons in a message", event.MaxEvents), false}})
+			return answers, append(groups, nil)
+		}
+		a, group := e.one(g, least, wk, line)
+		a.Index = len(answers)
+		answers, groups = append(answers, a), append(groups, group)
+	}
+	if len(answers) == 0 {
+		answers, groups = []ack{{Error: &nack{event.ReasonJSON, "body", "", "a beacon in JSON", false}}}, []*pendingGroup{nil}
+	}
+	return answers, groups
+}
+
+func (e *Edge) one(g *tenant.Grant, least event.Tenancy, wk *work, body []byte) (ack, *pendingGroup) {
+	bad, err := wk.dec.Decode(body, &wk.beacon)
+	if err != nil {
+		var de *beacon.Error
+		if !errors.As(err, &de) {
+			de = &beacon.Error{Reason: event.ReasonJSON, Field: "body", Want: "a beacon"}
+		}
+		return ack{Error: &nack{de.Reason, de.Field, de.Value, de.Want, false}}, nil
+	}
+	b := &wk.beacon
+	b.Tenancy = max(b.Tenancy, least)
+	a := ack{Session: b.Session, Seq: b.Seq}
+	sent := len(b.Events) + len(bad)
+	whole, late := admit.Beacon(g, b, e.o.Now().UnixMilli())
+	if whole != nil {
+		a.Error = &nack{whole.Reason, whole.Field, whole.Value, whole.Want, false}
+		return a, nil
+	}
+	a.Shed = e.gate.Shed(g, b)
+	a.Accepted, a.Rejected = len(b.Events), rejections(sent, bad, late)
+	group, err := e.batcher.put(g.Tenant, b)
+	if err != nil {
+		return ack{Session: b.Session, Seq: b.Seq, Error: &nack{event.ReasonBusy, "journal", err.Error(), "a journal with room; send the same beacon again", true}}, nil
+	}
+	return a, group
+}
+
+func (e *Edge) countAcks(g *tenant.Grant, list []ack) {
+	name := g.Tenant.String()
+	for i := range list {
+		a := &list[i]
+		if a.Error != nil {
+			rejected("beacon", name, a.Error.Reason, 1)
+			continue
+		}
+		e.metrics.accepted.Add(a.Accepted)
+		e.metrics.beacons.Inc()
+		for _, r := range a.Rejected {
+			rejected("event", name, r.Reason, 1)
+		}
+	}
+}
+
+// send writes one frame. A client that does not read is cut off: what it was
+// not told it sends again.
+func (s *stream) send(v any, limit time.Duration) {
+	text, err := json.Marshal(v)
+	if err != nil {
+		panic("BUG: an answer is no JSON: " + err.Error())
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_ = s.conn.SetWriteDeadline(time.Now().Add(limit)) // an error shows in the write
+	if err := s.conn.WriteMessage(websocket.TextMessage, text); err != nil {
+		s.note("slow")
+		_ = s.conn.Close() // the reader sees it and ends
+	}
+}
+
+// note keeps the first reason for which a stream ends.
+func (s *stream) note(reason string) { s.closed.CompareAndSwap(nil, &reason) }
+
+// end tells the client that the stream ends.
+func (s *stream) end(code int, reason string, limit time.Duration) {
+	s.note(reason)
+	// The client may have gone: then there is nobody to tell.
+	_ = s.conn.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(code, reason), time.Now().Add(limit))
+}
+
+// watchStreams pings the streams, ends idle ones and tells their clients which
+// classes to hold, until ctx ends; then it ends all of them, each when what it
+// has read is answered. One loop for all: an idle stream costs no timer and no
+// goroutine but its reader's.
+func (e *Edge) watchStreams(ctx context.Context) {
+	ss := &e.streams
+	ss.mu.Lock()
+	if ss.limits.inFlight == 0 {
+		ss.limits = streamDefaults
+	}
+	limits := ss.limits
+	ss.mu.Unlock()
+	t := time.NewTicker(limits.look)
+	defer t.Stop()
+	for {
+		select {
+		case now := <-t.C:
+			for _, s := range ss.list() {
+				e.look(s, now, &limits)
+			}
+		case <-ctx.Done():
+			ss.mu.Lock()
+			ss.ending = true
+			ss.mu.Unlock()
+			for _, s := range ss.list() {
+				s.note("shutdown")
+				_ = s.conn.SetReadDeadline(time.Unix(1, 0)) // wakes the reader; what it has is still answered
+			}
+			ss.done.Wait()
+			return
+		}
+	}
+}
+
+func (ss *streams) list() []*stream {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	list := make([]*stream, 0, len(ss.all))
+	for s := range ss.all {
+		list = append(list, s)
+	}
+	return list
+}
+
+func (e *Edge) look(s *stream, now time.Time, limits *streamLimits) {
+	if now.UnixNano()-s.last.Load() > int64(limits.idle) {
+		s.end(websocket.CloseNormalClosure, "idle", limits.write)
+		_ = s.conn.Close() // the reader sees it and ends
+		return
+	}
+	if now.Sub(s.pinged) >= limits.ping {
+		s.pinged = now
+		_ = s.conn.WriteControl(websocket.PingMessage, nil, now.Add(limits.write)) // a lost client is found by its missing pong
+	}
+	if advice := e.gate.Advice(s.grant, event.Production); advice != s.advice {
+		s.advice = advice
+		go s.send(map[string]string{"classes": advice}, limits.write) // a slow reader must not hold up the others
+	}
+}

@@ -1,0 +1,418 @@
+package ingest
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"serin.dev/serin/internal/event"
+	"serin.dev/serin/internal/tenant"
+)
+
+// dial opens a stream to an edge.
+func dial(t testing.TB, url, key string, header ...string) (*websocket.Conn, *http.Response, error) {
+	t.Helper()
+	h := http.Header{}
+	for i := 0; i < len(header); i += 2 {
+		h.Set(header[i], header[i+1])
+	}
+	d := websocket.Dialer{Subprotocols: []string{Subprotocol}, HandshakeTimeout: 10 * time.Second}
+	return d.Dial("ws"+strings.TrimPrefix(url, "http")+"/v1/stream?key="+key, h)
+}
+
+func open(t testing.TB, url, key string, header ...string) *websocket.Conn {
+	t.Helper()
+	c, _, err := dial(t, url, key, header...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// answers reads the answer to one message.
+func answers(t testing.TB, c *websocket.Conn) acks {
+	t.Helper()
+	if err := c.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	var a acks
+	if err := c.ReadJSON(&a); err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+func send(t testing.TB, c *websocket.Conn, text string) {
+	t.Helper()
+	if err := c.WriteMessage(websocket.TextMessage, []byte(text)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestStreamAcknowledges(t *testing.T) {
+	e := newEdge(t)
+	c := open(t, e.url, "pk_open")
+	if c.Subprotocol() != Subprotocol {
+		t.Errorf("subprotocol %q", c.Subprotocol())
+	}
+	good := viewText(time.Now())
+	// Several beacons in one message, one of them broken, one with a bad event.
+	send(t, c, strings.Join([]string{beaconText(1, good), `{"v":1`, beaconText(2, good+`,{"k":"poison","n":"x","t":1}`)}, "\n"))
+	a := answers(t, c)
+	if a.Message != 0 || len(a.Acks) != 3 {
+		t.Fatalf("%+v", a)
+	}
+	if x := a.Acks[0]; x.Error != nil || x.Session != "session-0" || x.Seq != 1 || x.Accepted != 1 {
+		t.Errorf("%+v", x)
+	}
+	if x := a.Acks[1]; x.Error == nil || x.Error.Reason != event.ReasonJSON || x.Error.Retry || x.Index != 1 {
+		t.Errorf("%+v", x)
+	}
+	if x := a.Acks[2]; x.Error != nil || x.Accepted != 1 || len(x.Rejected) != 1 || x.Rejected[0].Index != 1 || x.Rejected[0].Reason != event.ReasonKind {
+		t.Errorf("%+v", x)
+	}
+	// The stream goes on behind what was broken, and behind what is no text.
+	if err := c.WriteMessage(websocket.BinaryMessage, []byte{1, 2}); err != nil {
+		t.Fatal(err)
+	}
+	if x := answers(t, c); x.Message != 1 || x.Acks[0].Error == nil || x.Acks[0].Error.Reason != event.ReasonEncoding {
+		t.Errorf("%+v", x)
+	}
+	send(t, c, " \n")
+	if x := answers(t, c); x.Message != 2 || x.Acks[0].Error == nil {
+		t.Errorf("%+v", x)
+	}
+	stored := e.stored(t)
+	if len(stored) != 2 || stored["shop/session-0/1"] != 1 || stored["shop/session-0/2"] != 1 {
+		t.Errorf("stored %v", stored)
+	}
+}
+
+func TestStreamRefusals(t *testing.T) {
+	e := newEdge(t)
+	for _, c := range []struct {
+		name, key, origin string
+		status            int
+	}{
+		{"an unknown key", "pk_nobody", "", http.StatusUnauthorized},
+		{"a foreign origin", "pk_site", "https://evil.example", http.StatusForbidden},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_, res, err := dial(t, e.url, c.key, "Origin", c.origin)
+			if !errors.Is(err, websocket.ErrBadHandshake) || res.StatusCode != c.status {
+				t.Errorf("%v, %v", err, res)
+			}
+		})
+	}
+	t.Run("no websocket", func(t *testing.T) {
+		res, err := http.Get(e.url + "/v1/stream?key=pk_open")
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		if res.StatusCode != http.StatusBadRequest {
+			t.Errorf("status %d", res.StatusCode)
+		}
+	})
+	t.Run("a message that is too large", func(t *testing.T) {
+		c := open(t, e.url, "pk_open")
+		send(t, c, strings.Repeat(" ", event.MaxBody+1))
+		if _, _, err := c.ReadMessage(); !websocket.IsCloseError(err, websocket.CloseMessageTooBig) {
+			t.Errorf("%v", err)
+		}
+	})
+	t.Run("the origin of the key", func(t *testing.T) {
+		open(t, e.url, "pk_site", "Origin", "https://www.shop.example")
+	})
+}
+
+func TestStreamTenancyByBaggage(t *testing.T) {
+	e := newEdge(t)
+	c := open(t, e.url, "pk_open", "Baggage", "request-tenancy=shadow")
+	send(t, c, beaconText(0, viewText(time.Now())))
+	answers(t, c)
+	if got := e.tenancies(t)["session-0"]; got != event.Shadow {
+		t.Errorf("stored as %s", got)
+	}
+}
+
+// TestStreamResumes breaks the connection at random points under load. The
+// client sends again whatever was not acknowledged: everything is stored, and
+// what is stored twice has the same number, so that it counts once.
+func TestStreamResumes(t *testing.T) {
+	e := newEdge(t)
+	const total, window = 600, 32
+	r := rand.New(rand.NewPCG(5, 6))
+	acked := map[uint32]bool{}
+	breaks := 0
+	for len(acked) < total {
+		c, _, err := dial(t, e.url, "pk_open")
+		if err != nil {
+			t.Fatal(err)
+		}
+		until := len(acked) + 1 + r.IntN(60)
+		inFlight := 0
+		next := uint32(0)
+		for {
+			for inFlight < window && next < total {
+				if !acked[next] {
+					if c.WriteMessage(websocket.TextMessage, []byte(beaconText(int(next), viewText(time.Now())))) != nil {
+						break
+					}
+					inFlight++
+				}
+				next++
+			}
+			if inFlight == 0 {
+				break
+			}
+			a := answers(t, c)
+			inFlight--
+			if a.Acks[0].Error != nil {
+				t.Fatalf("%+v", a.Acks[0].Error)
+			}
+			acked[a.Acks[0].Seq] = true
+			if len(acked) >= until {
+				break
+			}
+		}
+		breaks++
+		c.NetConn().Close() // without a word, in the middle of what is in flight
+	}
+	if breaks < 10 {
+		t.Errorf("only %d breaks", breaks)
+	}
+	seen := e.numbers(t)
+	for seq := range uint32(total) {
+		if seen[seq] == 0 {
+			t.Errorf("beacon %d was acknowledged and is not stored", seq)
+		}
+	}
+	if len(seen) != total {
+		t.Errorf("%d numbers are stored, want %d", len(seen), total)
+	}
+}
+
+// limited is an edge with bounds that a test can wait for.
+func limited(t *testing.T, l streamLimits, log Appender) (*Edge, string, context.CancelFunc, *sync.WaitGroup) {
+	t.Helper()
+	d, err := tenant.NewDirectory([]tenant.Spec{{ID: "shop", Keys: []tenant.Key{{Key: "pk_open"}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := New(Options{Tenants: d, Journal: log, Logger: slog.New(slog.DiscardHandler), Fail: func(error) {}})
+	e.streams.limits = l
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { e.Run(ctx) })
+	s := httptest.NewServer(e)
+	t.Cleanup(func() {
+		cancel()
+		wg.Wait()
+		s.Close()
+	})
+	return e, s.URL, cancel, &wg
+}
+
+// slowLog takes its time.
+type slowLog struct{ wait time.Duration }
+
+func (s slowLog) Append(context.Context, []byte) (uint64, error) {
+	time.Sleep(s.wait)
+	return 1, nil
+}
+
+func TestStreamEndsWithWhatIsInFlightAnswered(t *testing.T) {
+	e, url, cancel, wg := limited(t, streamDefaults, slowLog{300 * time.Millisecond})
+	c := open(t, url, "pk_open")
+	send(t, c, beaconText(0, viewText(time.Now())))
+	for e.batcherIdle() {
+		time.Sleep(time.Millisecond)
+	}
+	cancel()
+	if a := answers(t, c); a.Acks[0].Error != nil || a.Acks[0].Accepted != 1 {
+		t.Errorf("%+v", a)
+	}
+	if _, _, err := c.ReadMessage(); !websocket.IsCloseError(err, websocket.CloseGoingAway) {
+		t.Errorf("%v", err)
+	}
+	wg.Wait()
+	if n := e.Streams(); n != 0 {
+		t.Errorf("%d streams are open", n)
+	}
+	if _, _, err := dial(t, url, "pk_open"); err == nil {
+		// Upgraded and ended at once, since the edge is going away.
+		t.Log("a late stream was upgraded")
+	}
+}
+
+// batcherIdle reports whether nothing has been put into a group yet.
+func (e *Edge) batcherIdle() bool {
+	e.batcher.mu.Lock()
+	defer e.batcher.mu.Unlock()
+	return e.batcher.open.group.Beacons() == 0 && len(e.batcher.tokens) == 0
+}
+
+func TestStreamIdleAndSilent(t *testing.T) {
+	l := streamDefaults
+	l.look, l.idle = 10*time.Millisecond, 150*time.Millisecond
+	_, url, _, _ := limited(t, l, slowLog{})
+	c := open(t, url, "pk_open")
+	if _, _, err := c.ReadMessage(); !websocket.IsCloseError(err, websocket.CloseNormalClosure) {
+		t.Errorf("an idle stream ended with %v", err)
+	}
+	l.idle, l.ping, l.pong = time.Hour, 20*time.Millisecond, 200*time.Millisecond
+	e, url, _, _ := limited(t, l, slowLog{})
+	// One that answers pings stays, one that does not is taken for gone.
+	alive, silent := open(t, url, "pk_open"), open(t, url, "pk_open")
+	pings := make(chan struct{}, 100)
+	alive.SetPingHandler(func(text string) error {
+		select {
+		case pings <- struct{}{}:
+		default:
+		}
+		return alive.WriteControl(websocket.PongMessage, []byte(text), time.Now().Add(time.Second))
+	})
+	go func() { _, _, _ = alive.ReadMessage() }() // reads control frames until the test closes it
+	silent.SetPingHandler(func(string) error { return nil })
+	if _, _, err := silent.ReadMessage(); err == nil {
+		t.Error("a silent stream said something")
+	}
+	for range 15 {
+		<-pings
+	}
+	if n := e.Streams(); n != 1 {
+		t.Errorf("%d streams are open, want the one that answers", n)
+	}
+}
+
+func TestStreamTellsWhatToHold(t *testing.T) {
+	l := streamDefaults
+	l.look = 10 * time.Millisecond
+	d, err := tenant.NewDirectory([]tenant.Spec{{ID: "shop", Quota: tenant.Quota{Events: 1}, Keys: []tenant.Key{{Key: "pk_open"}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := New(Options{Tenants: d, Journal: slowLog{}, Logger: slog.New(slog.DiscardHandler), Fail: func(error) {}})
+	e.streams.limits = l
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { e.Run(ctx) })
+	s := httptest.NewServer(e)
+	defer func() {
+		cancel()
+		wg.Wait()
+		s.Close()
+	}()
+	c := open(t, s.URL, "pk_open")
+	var events []string
+	for range 100 {
+		events = append(events, viewText(time.Now()))
+	}
+	deadline := time.Now().Add(10 * time.Second)
+	for seq := 0; time.Now().Before(deadline); seq++ {
+		send(t, c, beaconText(seq, strings.Join(events, ",")))
+		var frame struct {
+			Classes *string
+			Acks    []ack
+		}
+		if err := c.ReadJSON(&frame); err != nil {
+			t.Fatal(err)
+		}
+		if frame.Classes != nil {
+			if !strings.Contains(*frame.Classes, "resource") {
+				t.Errorf("told %q", *frame.Classes)
+			}
+			return
+		}
+	}
+	t.Error("told nothing")
+}
+
+func FuzzStreamMessage(f *testing.F) {
+	now := time.UnixMilli(1764000000000)
+	f.Add([]byte(beaconText(1, viewText(now))))
+	f.Add([]byte(beaconText(1, viewText(now)) + "\n\n{}\n" + beaconText(2, "")))
+	f.Add([]byte("\n"))
+	d, err := tenant.NewDirectory([]tenant.Spec{{ID: "shop", Keys: []tenant.Key{{Key: "pk_open"}}}})
+	if err != nil {
+		f.Fatal(err)
+	}
+	g, err := d.Key("pk_open")
+	if err != nil {
+		f.Fatal(err)
+	}
+	e := New(Options{Tenants: d, Journal: slowLog{}, Logger: slog.New(slog.DiscardHandler), Fail: func(error) {}})
+	f.Fuzz(func(t *testing.T, body []byte) {
+		list, groups := e.message(g, event.Production, body)
+		e.batcher.take()
+		if len(list) == 0 || len(list) != len(groups) {
+			t.Fatalf("%d answers, %d groups", len(list), len(groups))
+		}
+		for i, a := range list {
+			if (a.Error == nil) != (groups[i] != nil) || a.Index != i {
+				t.Fatalf("answer %d: %+v", i, a)
+			}
+		}
+		if _, err := json.Marshal(list); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// BenchmarkIdleStreams reports the memory of a stream that says nothing, the
+// client's half not counted: clients are bare connections here.
+func BenchmarkIdleStreams(b *testing.B) {
+	const n = 5000
+	d, err := tenant.NewDirectory([]tenant.Spec{{ID: "shop", Keys: []tenant.Key{{Key: "pk_open"}}}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		e := New(Options{Tenants: d, Journal: slowLog{}, Logger: slog.New(slog.DiscardHandler), Fail: func(error) {}})
+		ctx, cancel := context.WithCancel(context.Background())
+		var wg sync.WaitGroup
+		wg.Go(func() { e.Run(ctx) })
+		s := httptest.NewServer(e)
+		memory := func() uint64 {
+			runtime.GC()
+			var m runtime.MemStats
+			runtime.ReadMemStats(&m)
+			return m.HeapInuse + m.StackInuse
+		}
+		before := memory()
+		var conns []net.Conn
+		for range n {
+			c, err := net.Dial("tcp", s.Listener.Addr().String())
+			if err != nil {
+				b.Fatal(err)
+			}
+			fmt.Fprintf(c, "GET /v1/stream?key=pk_open HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
+			conns = append(conns, c)
+		}
+		for e.Streams() < n {
+			time.Sleep(time.Millisecond)
+		}
+		b.ReportMetric(float64(memory()-before)/n, "B/stream")
+		for _, c := range conns {
+			c.Close()
+		}
+		cancel()
+		wg.Wait()
+		s.Close()
+	}
+}
