@@ -1,0 +1,146 @@
+package taste
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/VictoriaMetrics/metrics"
+)
+
+// The bounds of the quarantine.
+const (
+	maxEntries  = 64
+	maxHeld     = 8 << 20 // bytes of bodies
+	maxNames    = 4096    // fingerprints that are refused at once
+	burst       = 20      // quarantined bodies of one key within burstTime trip its breaker
+	burstTime   = 10 * time.Second
+	breakerTime = 30 * time.Second
+)
+
+// Entry is one quarantined body.
+type Entry struct {
+	ID          int64     `json:"id"`
+	Fingerprint string    `json:"fingerprint"` // 16 hex digits
+	Tenant      string    `json:"tenant"`
+	Key         string    `json:"key"`
+	Protocol    string    `json:"protocol"`
+	Cause       string    `json:"cause"` // of the taster's death: timeout, fatal, exit, signal
+	At          time.Time `json:"at"`
+	Until       time.Time `json:"until"` // when bodies of its form are tasted again
+	Size        int       `json:"size"`  // bytes of the body
+	Body        []byte    `json:"-"`
+}
+
+// jail holds the fingerprints that are refused and the bodies that earned it.
+type jail struct {
+	length time.Duration
+	now    func() time.Time
+
+	mu      sync.Mutex
+	until   map[uint64]time.Time
+	ring    []Entry
+	held    int
+	next    int64
+	hits    map[string][]time.Time // of quarantined fingerprints, by key
+	tripped map[string]time.Time
+}
+
+func newJail(length time.Duration, now func() time.Time) *jail {
+	return &jail{length: length, now: now, until: map[uint64]time.Time{}, hits: map[string][]time.Time{}, tripped: map[string]time.Time{}}
+}
+
+// check refuses what is quarantined, and everything of a key whose breaker is
+// open. After its time a breaker lets bodies through again; the next burst opens
+// it anew.
+func (j *jail) check(fp uint64, key string) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	now := j.now()
+	if t, ok := j.tripped[key]; ok {
+		if now.Before(t) {
+			return ErrTripped
+		}
+		delete(j.tripped, key)
+	}
+	until, ok := j.until[fp]
+	if !ok {
+		return nil
+	}
+	if !now.Before(until) {
+		delete(j.until, fp)
+		return nil
+	}
+	hits := slices.DeleteFunc(j.hits[key], func(t time.Time) bool { return now.Sub(t) > burstTime })
+	hits = append(hits, now)
+	if len(hits) >= burst {
+		j.tripped[key] = now.Add(breakerTime)
+		hits = nil
+		metrics.GetOrCreateCounter("serin_taste_breakers_total").Inc()
+	}
+	j.hits[key] = hits
+	return ErrQuarantined
+}
+
+func (j *jail) put(fp uint64, s Sample, cause string) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	now := j.now()
+	for f, t := range j.until { // rare enough to walk
+		if !now.Before(t) {
+			delete(j.until, f)
+		}
+	}
+	if len(j.until) < maxNames {
+		j.until[fp] = now.Add(j.length)
+	}
+	j.next++
+	j.ring = append(j.ring, Entry{ID: j.next, Fingerprint: fmt.Sprintf("%016x", fp), Tenant: s.Tenant, Key: s.Key, Protocol: s.Protocol, Cause: cause,
+		At: now, Until: now.Add(j.length), Size: len(s.Body), Body: slices.Clone(s.Body)})
+	j.held += len(s.Body)
+	for len(j.ring) > maxEntries || j.held > maxHeld && len(j.ring) > 1 {
+		j.held -= len(j.ring[0].Body)
+		j.ring = slices.Delete(j.ring, 0, 1)
+	}
+}
+
+// Quarantined returns a tenant's quarantined bodies, the newest first.
+func (p *Pool[Q, A]) Quarantined(tenant string) []Entry {
+	j := p.jail
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	var out []Entry
+	for _, e := range slices.Backward(j.ring) {
+		if e.Tenant == tenant {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+// Release forgets a tenant's quarantined fingerprint and its bodies, so that
+// its form is tasted again; false where there is none.
+func (p *Pool[Q, A]) Release(tenant, fingerprint string) bool {
+	j := p.jail
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	found := false
+	j.ring = slices.DeleteFunc(j.ring, func(e Entry) bool {
+		if e.Tenant != tenant || e.Fingerprint != fingerprint {
+			return false
+		}
+		found = true
+		j.held -= len(e.Body)
+		return true
+	})
+	if !found {
+		return false
+	}
+	for fp := range j.until {
+		if fmt.Sprintf("%016x", fp) == fingerprint {
+			delete(j.until, fp)
+		}
+	}
+	return true
+}

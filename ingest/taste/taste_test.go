@@ -1,0 +1,225 @@
+package taste
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// question and answer are what the test's own child is asked: it dies on
+// command.
+type question struct{ Body []byte }
+type answer struct{ Text string }
+
+// TestMain is the child where the variable says so: the test binary itself is
+// run again, so that tasters are real processes.
+func TestMain(m *testing.M) {
+	if os.Getenv("SERIN_TASTER") == "" {
+		os.Exit(m.Run())
+	}
+	err := Serve(Limits{Memory: 512 << 20, Stack: 8 << 20}, os.Stdin, os.Stdout, func(q *question) answer {
+		switch s := string(bytes.Trim(q.Body, `"`)); {
+		case strings.HasPrefix(s, "stack"):
+			return answer{fmt.Sprint(deeper(1))}
+		case strings.HasPrefix(s, "memory"):
+			var all [][]byte
+			for range 1 << 16 {
+				all = append(all, bytes.Repeat([]byte{1}, 1<<20))
+			}
+			return answer{fmt.Sprint(len(all))}
+		case strings.HasPrefix(s, "loop"):
+			for n := 0; ; n++ {
+				if n < 0 {
+					n = 0
+				}
+			}
+		case strings.HasPrefix(s, "exit"):
+			os.Exit(7)
+		case strings.HasPrefix(s, "garbage"):
+			fmt.Println("this is no answer, however long one looks at it")
+		case strings.HasPrefix(s, "panic"):
+			panic("poison")
+		}
+		return answer{"ok " + string(q.Body)}
+	})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+func deeper(n int) int {
+	var pad [1024]byte
+	pad[n%len(pad)] = byte(n)
+	return deeper(n+1) + int(pad[(n+1)%len(pad)])
+}
+
+func pool(t testing.TB, o Options) *Pool[question, answer] {
+	t.Helper()
+	o.Command = func() *exec.Cmd {
+		cmd := exec.Command(os.Args[0])
+		cmd.Env = append(os.Environ(), "SERIN_TASTER=1")
+		return cmd
+	}
+	if o.Timeout == 0 {
+		o.Timeout = 5 * time.Second
+	}
+	p := New[question, answer](o)
+	t.Cleanup(p.Close)
+	return p
+}
+
+func taste(p *Pool[question, answer], tenant, body string) (string, error) {
+	a, err := p.Taste(context.Background(), Sample{Tenant: tenant, Key: "pk_" + tenant, Protocol: "test", Body: []byte(body)}, &question{[]byte(body)})
+	return a.Text, err
+}
+
+// TestPoisonKillsOnlyItsTaster feeds each kind of poison, with good bodies of
+// the same and of another tenant beside it.
+func TestPoisonKillsOnlyItsTaster(t *testing.T) {
+	for _, poison := range []string{"stack", "memory", "loop", "exit", "garbage", "panic"} {
+		t.Run(poison, func(t *testing.T) {
+			p := pool(t, Options{Tasters: 4, Timeout: 3 * time.Second})
+			var wg sync.WaitGroup
+			for _, tenant := range []string{"bad", "good"} {
+				wg.Go(func() {
+					for i := range 30 {
+						body := fmt.Sprintf("[%s,%d]", strings.Repeat("1,", i), i)
+						if got, err := taste(p, tenant, body); err != nil && !errors.Is(err, ErrBusy) || err == nil && got != "ok "+body {
+							t.Errorf("%s: a good body got %q, %v", tenant, got, err)
+						} else if err != nil && tenant == "good" {
+							t.Errorf("the good tenant waited for the bad one: %v", err)
+						}
+					}
+				})
+			}
+			if _, err := taste(p, "bad", `"`+poison+`"`); !errors.Is(err, ErrPoison) {
+				t.Errorf("poison got %v", err)
+			}
+			wg.Wait()
+			if _, err := taste(p, "bad", `"`+poison+`, with other words"`); !errors.Is(err, ErrQuarantined) {
+				t.Errorf("poison of the same form got %v", err)
+			}
+			list := p.Quarantined("bad")
+			if len(list) != 1 || string(list[0].Body) != `"`+poison+`"` || list[0].Cause == "" {
+				t.Fatalf("quarantine %+v", list)
+			}
+			if others := p.Quarantined("good"); len(others) != 0 {
+				t.Errorf("another tenant sees %+v", others)
+			}
+			if p.Release("good", list[0].Fingerprint) || !p.Release("bad", list[0].Fingerprint) || p.Release("bad", list[0].Fingerprint) {
+				t.Error("release is not the tenant's own, once")
+			}
+			if got, err := taste(p, "bad", `"released"`); err != nil || got != `ok "released"` {
+				t.Errorf("the form after its release: %q, %v", got, err)
+			}
+		})
+	}
+}
+
+func TestBreaker(t *testing.T) {
+	now := time.Unix(1e9, 0)
+	j := newJail(time.Minute, func() time.Time { return now })
+	j.put(7, Sample{Tenant: "a", Key: "k", Body: []byte("x")}, "exit")
+	for range burst {
+		if err := j.check(7, "k"); !errors.Is(err, ErrQuarantined) {
+			t.Fatal(err)
+		}
+	}
+	if err := j.check(8, "k"); !errors.Is(err, ErrTripped) {
+		t.Errorf("a tripped key got %v", err)
+	}
+	if err := j.check(8, "other"); err != nil {
+		t.Errorf("another key got %v", err)
+	}
+	now = now.Add(breakerTime)
+	if err := j.check(8, "k"); err != nil {
+		t.Errorf("after its time the key got %v", err)
+	}
+	if err := j.check(7, "k"); !errors.Is(err, ErrQuarantined) {
+		t.Errorf("the fingerprint got %v", err)
+	}
+	now = now.Add(time.Minute)
+	if err := j.check(7, "k"); err != nil {
+		t.Errorf("the fingerprint after its time got %v", err)
+	}
+}
+
+func TestTheRingIsBounded(t *testing.T) {
+	j := newJail(time.Minute, time.Now)
+	for i := range 3 * maxEntries {
+		j.put(uint64(i), Sample{Tenant: "a", Body: make([]byte, maxHeld/16)}, "exit")
+		if len(j.ring) > maxEntries || j.held > maxHeld {
+			t.Fatalf("%d entries of %d bytes", len(j.ring), j.held)
+		}
+	}
+}
+
+func TestFingerprint(t *testing.T) {
+	base := `{"a":1,"b":"x","c":[1,2]}`
+	for _, c := range []struct {
+		body string
+		same bool
+	}{
+		{`{"a":22,"b":"other \"words\"","c":[3,4]}`, true},
+		{` { "a" : 1 , "b":"x", "c":[1,2]}`, true},
+		{`{"a":1,"b":"x","c":[1,2,3,[4]]}`, false},
+		{`{"a":[1],"b":"x","c":[1,2]}`, false},
+		{`{"a":{{{{{`, false},
+	} {
+		if got := Fingerprint("p", "k", []byte(c.body)) == Fingerprint("p", "k", []byte(base)); got != c.same {
+			t.Errorf("%s: same %v", c.body, got)
+		}
+	}
+	if Fingerprint("p", "k", nil) == Fingerprint("q", "k", nil) || Fingerprint("p", "k", nil) == Fingerprint("p", "l", nil) {
+		t.Error("protocol and key are not part of it")
+	}
+}
+
+// TestShuffle has the tenants spread over the tasters.
+func TestShuffle(t *testing.T) {
+	p := New[question, answer](Options{Tasters: 8})
+	uses := map[int]int{}
+	same := 0
+	first := p.Of("tenant-0")
+	for i := range 400 {
+		of := p.Of(fmt.Sprintf("tenant-%d", i))
+		if len(of) != 2 || of[0] == of[1] {
+			t.Fatal(of)
+		}
+		uses[of[0]]++
+		uses[of[1]]++
+		if i > 0 && (of[0] == first[0] && of[1] == first[1] || of[0] == first[1] && of[1] == first[0]) {
+			same++
+		}
+	}
+	for n, c := range uses {
+		if c < 60 || c > 140 {
+			t.Errorf("taster %d has %d of 800 places", n, c)
+		}
+	}
+	if same > 40 { // 1 of 28 pairs: 14 expected
+		t.Errorf("%d of 399 tenants share both of their tasters with one", same)
+	}
+}
+
+func BenchmarkTaste(b *testing.B) {
+	p := pool(b, Options{})
+	body := strings.Repeat("x", 2000)
+	if _, err := taste(p, "a", body); err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		if _, err := taste(p, "a", body); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
