@@ -3,7 +3,6 @@ package ingest
 import (
 	"bytes"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -18,7 +17,6 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"serin.dev/serin/ingest/admit"
-	"serin.dev/serin/ingest/beacon"
 	"serin.dev/serin/ingest/datadog"
 	"serin.dev/serin/ingest/dialect"
 	"serin.dev/serin/ingest/elastic"
@@ -64,6 +62,9 @@ var protocols = []protocol{
 		headerKey, elastic.Decode, accepted, plainRefusal},
 	{"datadog", []string{"/dd"}, datadog.Key, datadog.Decode, accepted, plainRefusal},
 }
+
+// nativeProtocol is our own, for where native bodies are tasted too.
+var nativeProtocol = protocol{"native", nil, headerKey, nil, accepted, plainRefusal}
 
 // headerKey finds the key where protocols without a place of their own for it
 // put it: the query, a header of API keys, or a bearer token.
@@ -149,22 +150,23 @@ func (e *Edge) foreign(p *protocol, w http.ResponseWriter, r *http.Request) {
 	}
 	wk := e.decoders.Get().(*work)
 	defer e.decoders.Put(wk)
-	encoding := r.Header.Get("Content-Encoding")
-	if p.name == "datadog" && datadog.Deflated(req) {
-		encoding = "deflate"
-	}
-	if ref := wk.read(r, encoding); ref != nil {
+	if ref := wk.read(r, ""); ref != nil { // inflated where it is decoded
 		refuse(g.Tenant.String(), ref)
 		return
 	}
-	req.Body, req.App = wk.body, g.App
-	res, err := p.decode(req)
-	if err != nil {
-		refuse(g.Tenant.String(), decodeRefusal(err))
+	req.App = g.App
+	q := sip{Protocol: p.name, Target: r.URL.RequestURI(), Request: *req}
+	q.Request.Target, q.Request.Body = nil, wk.body
+	res, ref := e.taste(r.Context(), g, &q)
+	if ref != nil {
+		if ref.status == http.StatusServiceUnavailable || ref.status == http.StatusTooManyRequests {
+			w.Header().Set("Retry-After", "5")
+		}
+		refuse(g.Tenant.String(), ref)
 		return
 	}
 	o := outcome{req: req, rejected: res.Rejected}
-	e.admitAll(g, req, &res, &o)
+	e.admitAll(g, req, res, &o)
 	if len(res.Beacons) > 0 {
 		list := make([]*event.Beacon, len(res.Beacons))
 		for i := range res.Beacons {
@@ -180,7 +182,7 @@ func (e *Edge) foreign(p *protocol, w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	e.count(p, g, &res, &o)
+	e.count(p, g, res, &o)
 	if len(res.Beacons) > 0 {
 		e.advise(w, g, res.Beacons[0].Tenancy)
 	}
@@ -205,14 +207,6 @@ func (r readCloser) Read(p []byte) (int, error) {
 }
 
 func (r readCloser) Close() error { return r.rest.Close() }
-
-func decodeRefusal(err error) *refusal {
-	var de *dialect.Error
-	if !errors.As(err, &de) {
-		de = &dialect.Error{Reason: event.ReasonJSON, Field: "body", Want: "a body of the protocol"}
-	}
-	return &refusal{http.StatusBadRequest, de.Reason, de.Field, de.Value, de.Want}
-}
 
 // admitAll holds the beacons against the grant, and takes out of res what is
 // not admitted.
@@ -402,45 +396,17 @@ func DecodeBody(name string, c Capture, now time.Time) (dialect.Result, error) {
 	if err != nil {
 		return dialect.Result{}, fmt.Errorf("target: %w", err)
 	}
-	req := &dialect.Request{Method: c.Method, Target: target, Header: map[string]string{}, Now: now.UnixMilli()}
+	req := &dialect.Request{Method: c.Method, Header: map[string]string{}, Now: now.UnixMilli()}
 	for _, k := range slices.Sorted(maps.Keys(c.Headers)) {
 		req.Header[strings.ToLower(k)] = c.Headers[k]
 	}
-	encoding := req.Header["content-encoding"]
-	if name == "datadog" && datadog.Deflated(req) {
-		encoding = "deflate"
-	}
-	wk := new(work)
-	r, err := http.NewRequest(http.MethodPost, "/", bytes.NewReader(c.Body))
-	if err != nil {
-		return dialect.Result{}, fmt.Errorf("make a request of the capture: %w", err)
-	}
-	if ref := wk.read(r, encoding); ref != nil {
-		return dialect.Result{}, &dialect.Error{Reason: ref.reason, Field: ref.field, Value: ref.value, Want: ref.want}
-	}
-	req.Body = wk.body
-	if name == "native" {
-		return decodeNative(wk)
-	}
-	i := slices.IndexFunc(protocols, func(p protocol) bool { return p.name == name })
-	if i < 0 {
+	req.Body = c.Body
+	if name != "native" && !slices.ContainsFunc(protocols, func(p protocol) bool { return p.name == name }) {
 		return dialect.Result{}, fmt.Errorf("protocol %q: want one of %s", name, strings.Join(Protocols(), ", "))
 	}
-	return protocols[i].decode(req)
-}
-
-func decodeNative(wk *work) (dialect.Result, error) {
-	bad, err := wk.dec.Decode(wk.body, &wk.beacon)
-	if err != nil {
-		var be *beacon.Error
-		if errors.As(err, &be) {
-			return dialect.Result{}, &dialect.Error{Reason: be.Reason, Field: be.Field, Value: be.Value, Want: be.Want}
-		}
-		return dialect.Result{}, err
+	answer := decodeSip(&sip{Protocol: name, Target: target.String(), Request: *req})
+	if f := answer.Refusal; f != nil {
+		return dialect.Result{}, &dialect.Error{Reason: f.Reason, Field: f.Field, Value: f.Value, Want: f.Want}
 	}
-	res := dialect.Result{Beacons: []event.Beacon{wk.beacon}, Drops: wk.beacon.Drops}
-	for _, b := range bad {
-		res.Rejected = append(res.Rejected, dialect.Rejection{Index: b.Index, Reason: b.Reason, Field: b.Field, Value: b.Value, Want: b.Want})
-	}
-	return res, nil
+	return answer.Result, nil
 }

@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"mime"
 	"net/http"
+	"os/exec"
 	"slices"
 	"strings"
 	"sync"
@@ -24,6 +25,7 @@ import (
 	"serin.dev/serin/ingest/admit"
 	"serin.dev/serin/ingest/beacon"
 	"serin.dev/serin/ingest/dialect"
+	"serin.dev/serin/ingest/taste"
 	"serin.dev/serin/internal/event"
 	"serin.dev/serin/internal/tenant"
 )
@@ -38,6 +40,11 @@ type Options struct {
 	// DelayTarget is how long the store may take before events are shed;
 	// default 50 ms.
 	DelayTarget time.Duration
+	// Taster makes a child process that runs [ServeTaster]; foreign bodies are
+	// decoded in such children. Without it they are decoded in this process.
+	Taster      func() *exec.Cmd
+	Tasters     int  // children; default 4
+	TasteNative bool // native bodies are decoded in children too
 }
 
 // Edge serves the clients. Make it with [New]; [Edge.Run] must run for beacons
@@ -51,6 +58,7 @@ type Edge struct {
 	salt     salt
 	gate     *admit.Gate
 	streams  streams
+	tasters  *taste.Pool[sip, swallowed] // nil: decoded here
 }
 
 // New returns an edge.
@@ -61,6 +69,9 @@ func New(o Options) *Edge {
 	e := &Edge{o: o, metrics: newMetricSet(), mux: http.NewServeMux()}
 	e.batcher = newBatcher(o.Journal, e.metrics, o.Fail)
 	e.gate = admit.NewGate(o.DelayTarget)
+	if o.Taster != nil {
+		e.tasters = taste.New[sip, swallowed](taste.Options{Command: o.Taster, Tasters: o.Tasters, Logger: o.Logger, Now: o.Now})
+	}
 	e.decoders.New = func() any { return new(work) }
 	e.mux.HandleFunc("POST /v1/beacons", e.beacons)
 	e.mux.HandleFunc("OPTIONS /v1/beacons", e.preflight)
@@ -91,6 +102,9 @@ func (e *Edge) Run(ctx context.Context) error {
 	})
 	e.batcher.run(store)
 	wg.Wait()
+	if e.tasters != nil {
+		e.tasters.Close()
+	}
 	return nil
 }
 
@@ -140,6 +154,10 @@ func cors(w http.ResponseWriter, r *http.Request) {
 }
 
 func (e *Edge) beacons(w http.ResponseWriter, r *http.Request) {
+	if e.tasters != nil && e.o.TasteNative {
+		e.foreign(&nativeProtocol, w, r)
+		return
+	}
 	start := time.Now()
 	key := r.URL.Query().Get("key")
 	g, err := e.o.Tenants.Key(key)

@@ -18,13 +18,19 @@ import (
 // config is the configuration file (docs/operations.md). SERIN_LISTEN,
 // SERIN_DATA and SERIN_JOURNAL_URL go before the file, and flags before both.
 type config struct {
-	Listen       string         `yaml:"listen"`        // default 127.0.0.1:8711
-	Data         string         `yaml:"data"`          // folder of the journal, the segments and the checkpoint; default serin-data
-	Journal      journalConfig  `yaml:"journal"`       //
-	SealAfter    time.Duration  `yaml:"seal_after"`    // longest time between segments; default 10s
-	SDK          string         `yaml:"sdk"`           // file to serve as /serin.js; empty: none
-	WebhookAllow []netip.Prefix `yaml:"webhook_allow"` // internal addresses that webhooks may reach
+	Listen       string         `yaml:"listen"`          // default 127.0.0.1:8711
+	Data         string         `yaml:"data"`            // folder of the journal, the segments and the checkpoint; default serin-data
+	Journal      journalConfig  `yaml:"journal"`         //
+	SealAfter    time.Duration  `yaml:"seal_after"`      // longest time between segments; default 10s
+	SDK          string         `yaml:"sdk"`             // file to serve as /serin.js; empty: none
+	WebhookAllow []netip.Prefix `yaml:"webhook_allow"`   // internal addresses that webhooks may reach
+	Taste        tasteConfig    `yaml:"taste,omitempty"` //
 	Tenants      []tenantConfig `yaml:"tenants"`
+}
+
+type tasteConfig struct {
+	Isolation string `yaml:"isolation,omitempty"` // auto (default): foreign bodies are decoded in child processes; process: native ones too
+	Tasters   int    `yaml:"tasters,omitempty"`   // child processes; default 4
 }
 
 type journalConfig struct {
@@ -131,6 +137,12 @@ func (c *config) directory() (*tenant.Directory, error) {
 	}
 	if c.Journal.Replicas < 0 || c.Journal.Replicas > 5 {
 		faults = append(faults, fmt.Errorf("journal.replicas: %d: want 0 to 5", c.Journal.Replicas))
+	}
+	if i := c.Taste.Isolation; i != "" && i != "auto" && i != "process" {
+		faults = append(faults, fmt.Errorf("taste.isolation: %q: want auto or process", i))
+	}
+	if n := c.Taste.Tasters; n < 0 || n > 64 {
+		faults = append(faults, fmt.Errorf("taste.tasters: %d: want 1 to 64, or 0 for the default of 4", n))
 	}
 	if c.Journal.MaxBytes < 0 {
 		faults = append(faults, fmt.Errorf("journal.max_bytes: %d: want 0 or more", c.Journal.MaxBytes))

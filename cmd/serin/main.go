@@ -11,6 +11,8 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"serin.dev/serin/ingest"
 )
 
 // version is set at build time.
@@ -35,6 +37,7 @@ var commands = []command{
 	{"backtest", "--tenant T ID", "recompute a rollout's verdicts from its segments and compare", backtest},
 	{"check", "FILE", "check a configuration", check},
 	{"decode", "PROTOCOL [BODY]", "print the events that a recorded request is decoded into", decode},
+	{"quarantine", "list|show|release [ID]", "what the edge holds back: bodies that killed a taster", quarantine},
 	{"bench", "[--length 10s]", "measure the ingest path end to end", bench},
 }
 
@@ -53,7 +56,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	usage := func(w io.Writer) {
 		fmt.Fprintln(w, "usage: serin COMMAND")
 		for _, c := range commands {
-			fmt.Fprintf(w, "  %-9s %-22s %s\n", c.name, c.args, c.help)
+			fmt.Fprintf(w, "  %-10s %-22s %s\n", c.name, c.args, c.help)
 		}
 	}
 	if len(args) == 0 {
@@ -66,6 +69,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	if args[0] == "version" {
 		fmt.Fprintln(stdout, "serin", version)
+		return 0
+	}
+	if args[0] == tasterCommand {
+		if err := ingest.ServeTaster(os.Stdin, stdout); err != nil {
+			fmt.Fprintf(stderr, "serin %s: %v\n", tasterCommand, err)
+			return 1
+		}
 		return 0
 	}
 	for _, c := range commands {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -82,8 +83,27 @@ func newServer(ctx context.Context, c config, logger *slog.Logger) (_ *server, e
 	if s.control, err = s.journal.Log(ctx, "control", journal.LogOptions{}); err != nil {
 		return nil, err
 	}
-	s.edge = ingest.New(ingest.Options{Tenants: s.tenants, Journal: s.events, Logger: logger.With("part", "ingest"), Fail: s.fail})
+	s.edge = ingest.New(ingest.Options{Tenants: s.tenants, Journal: s.events, Logger: logger.With("part", "ingest"), Fail: s.fail,
+		Taster: taster, Tasters: c.Taste.Tasters, TasteNative: c.Taste.Isolation == "process"})
 	return s, nil
+}
+
+// tasterCommand is the word by which this binary runs as a taster: no command
+// for people.
+const tasterCommand = "taste-worker"
+
+// taster makes a child of this same binary. What it writes to its standard
+// error is the last thing that a dying process says of its death; it is dropped,
+// since its text may hold what killed it.
+func taster() *exec.Cmd {
+	self, err := os.Executable()
+	if err != nil {
+		self = os.Args[0]
+	}
+	cmd := exec.Command(self)
+	cmd.Args = []string{os.Args[0], tasterCommand}
+	cmd.Env = append(os.Environ(), "GOMAXPROCS=1")
+	return cmd
 }
 
 // fail ends the process's run with an error; the first one counts.
@@ -242,6 +262,6 @@ func (s *server) routes() http.Handler {
 			http.ServeContent(w, r, "serin.js", time.Time{}, f)
 		})
 	}
-	mux.Handle("/", api.New(api.Options{Tenants: s.tenants, Engine: s.engine.Load, Logger: s.logger.With("part", "api")}))
+	mux.Handle("/", api.New(api.Options{Tenants: s.tenants, Engine: s.engine.Load, Held: s.edge, Logger: s.logger.With("part", "api")}))
 	return mux
 }

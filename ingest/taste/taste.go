@@ -23,6 +23,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -289,7 +290,12 @@ func (p *Pool[Q, A]) one(c *child, q *Q) (a A, cause string, died bool, err erro
 			return a, "", false, err
 		}
 	}
-	late := time.AfterFunc(p.o.Timeout, func() { _ = c.cmd.Process.Kill() })
+	var timedOut atomic.Bool
+	process := c.cmd.Process
+	late := time.AfterFunc(p.o.Timeout, func() {
+		timedOut.Store(true)
+		_ = process.Kill() // it may have ended just now
+	})
 	defer late.Stop()
 	c.limit.N = maxAnswer
 	if err = c.enc.Encode(q); err == nil {
@@ -299,14 +305,12 @@ func (p *Pool[Q, A]) one(c *child, q *Q) (a A, cause string, died bool, err erro
 		c.deaths = 0
 		return a, "", false, nil
 	}
-	timedOut := !late.Stop() && time.Since(c.started) >= 0 && c.limit.N == maxAnswer
-	cause = p.cause(c, timedOut)
 	var none A
-	return none, cause, true, nil
+	return none, p.reap(c, timedOut.Load()), true, nil
 }
 
-// cause reaps a dead child and says what it died of.
-func (p *Pool[Q, A]) cause(c *child, timedOut bool) string {
+// reap buries a dead child and says what it died of.
+func (p *Pool[Q, A]) reap(c *child, timedOut bool) string {
 	deaths := c.deaths + 1
 	if time.Since(c.started) > time.Minute {
 		deaths = 1

@@ -24,7 +24,18 @@ import (
 type Options struct {
 	Tenants *tenant.Directory
 	Engine  func() *analysis.Engine // nil while the analysis is down
+	Held    Quarantine
 	Logger  *slog.Logger
+}
+
+// Quarantine is what the edge holds back of a tenant's input.
+type Quarantine interface {
+	// Quarantined returns what is held, as JSON has it.
+	Quarantined(tenant.ID) any
+	// QuarantinedBody returns the bytes of one entry.
+	QuarantinedBody(id tenant.ID, entry int64) ([]byte, bool)
+	// Release lets bodies of a fingerprint be tasted again.
+	Release(id tenant.ID, fingerprint string) bool
 }
 
 // API serves the control and query routes.
@@ -75,6 +86,9 @@ func (a *API) table() []route {
 		{Route{"GET", "/v1/rollouts/{id}/verdict", tenant.Viewer}, a.verdict},
 		{Route{"GET", "/v1/rollouts/{id}/evidence", tenant.Viewer}, a.evidence},
 		{Route{"GET", "/v1/events", tenant.Viewer}, a.events},
+		{Route{"GET", "/v1/quarantine", tenant.Admin}, a.quarantined},
+		{Route{"GET", "/v1/quarantine/{id}", tenant.Admin}, a.quarantinedBody},
+		{Route{"POST", "/v1/quarantine/{id}/release", tenant.Admin}, a.release},
 	}
 }
 

@@ -48,4 +48,7 @@ const (
 	ReasonApp      Reason = "app"           // the key is not for this app
 	ReasonTenancy  Reason = "tenancy"       // the key may not claim this tenancy
 	ReasonBusy     Reason = "busy"          // the journal is short of room or time
+	ReasonPoison   Reason = "poison"        // decoding the body killed what decoded it
+	ReasonJail     Reason = "quarantine"    // bodies of this form did so before
+	ReasonBreaker  Reason = "breaker"       // too many of those with this key
 )

@@ -1,0 +1,116 @@
+package ingest
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+
+	"serin.dev/serin/ingest/taste"
+	"serin.dev/serin/internal/event"
+	"serin.dev/serin/internal/tenant"
+)
+
+// TestMain is a taster where the variable says so. No body is known that kills
+// the decoders, so this one dies of a word.
+func TestMain(m *testing.M) {
+	if os.Getenv("SERIN_TASTER") == "" {
+		os.Exit(m.Run())
+	}
+	err := taste.Serve(taste.DefaultLimits, os.Stdin, os.Stdout, func(q *sip) swallowed {
+		if bytes.Contains(q.Request.Body, []byte("arsenic")) {
+			os.Exit(9)
+		}
+		return decodeSip(q)
+	})
+	if err != nil {
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+func TestPoisonIsQuarantined(t *testing.T) {
+	d, err := tenant.NewDirectory([]tenant.Spec{{ID: "shop", Keys: []tenant.Key{{Key: "pk_shop"}}}, {ID: "other", Keys: []tenant.Key{{Key: "pk_other"}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := New(Options{Tenants: d, Journal: slowLog{}, Logger: slog.New(slog.DiscardHandler), Fail: func(error) {}, TasteNative: true,
+		Taster: func() *exec.Cmd {
+			cmd := exec.Command(os.Args[0])
+			cmd.Env = append(os.Environ(), "SERIN_TASTER=1")
+			return cmd
+		}})
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { e.Run(ctx) })
+	s := httptest.NewServer(e)
+	defer func() {
+		s.Close()
+		cancel()
+		wg.Wait()
+	}()
+	send := func(path, body string) (int, string) {
+		res, err := http.Post(s.URL+path, "text/plain", strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		text, err := io.ReadAll(res.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return res.StatusCode, string(text)
+	}
+	faro := func(word string) string {
+		return fmt.Sprintf(`{"meta":{"app":{"name":"a","version":"1"},"session":{"id":"session-0"}},"events":[{"name":%q}]}`, word)
+	}
+	reason := func(text string) event.Reason {
+		var a struct{ Error struct{ Reason event.Reason } }
+		if err := json.Unmarshal([]byte(text), &a); err != nil {
+			t.Fatalf("%v: %s", err, text)
+		}
+		return a.Error.Reason
+	}
+	if status, text := send("/faro/collect/pk_shop", faro("water")); status != http.StatusAccepted {
+		t.Errorf("water: %d %s", status, text)
+	}
+	if status, text := send("/faro/collect/pk_shop", faro("arsenic")); status != http.StatusBadRequest || reason(text) != event.ReasonPoison {
+		t.Errorf("arsenic: %d %s", status, text)
+	}
+	if status, text := send("/faro/collect/pk_shop", faro("water")); status != http.StatusBadRequest || reason(text) != event.ReasonJail {
+		t.Errorf("the same form: %d %s", status, text)
+	}
+	if status, text := send("/faro/collect/pk_other", faro("water")); status != http.StatusAccepted {
+		t.Errorf("the same form of another tenant: %d %s", status, text)
+	}
+	// Native bodies are tasted as well, and say the same as decoded here.
+	if status, text := send("/v1/beacons?key=pk_shop", beaconText(1, `{"k":"poison","n":"x","t":1}`)); status != http.StatusAccepted || !strings.Contains(text, `"reason":"kind"`) {
+		t.Errorf("native: %d %s", status, text)
+	}
+	shop, err := d.Key("pk_shop")
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := e.tasters.Quarantined("shop")
+	if len(list) != 1 || list[0].Cause != "exit" {
+		t.Fatalf("%+v", list)
+	}
+	if body, ok := e.QuarantinedBody(shop.Tenant, list[0].ID); !ok || !bytes.Contains(body, []byte("arsenic")) {
+		t.Errorf("the body is %q", body)
+	}
+	if !e.Release(shop.Tenant, list[0].Fingerprint) {
+		t.Error("not released")
+	}
+	if status, text := send("/faro/collect/pk_shop", faro("water")); status != http.StatusAccepted {
+		t.Errorf("after its release: %d %s", status, text)
+	}
+}
