@@ -30,6 +30,7 @@ func (f *fold) beacon(s *session.Session, first bool, b *batch.Batch, lo, hi int
 		}
 	}
 	failed := f.Table.Fold(s, b, lo, hi)
+	lost := f.Table.Shed(s, b, lo, hi)
 	for _, e := range s.Enrolled {
 		t := f.Tests[rolloutKey{s.Key.Tenant, e.Rollout}]
 		if t == nil {
@@ -37,6 +38,9 @@ func (f *fold) beacon(s *session.Session, first bool, b *batch.Batch, lo, hi int
 		}
 		for _, m := range failed {
 			t.Fail(e, m)
+		}
+		if lost {
+			t.Lose(e)
 		}
 	}
 	f.Cells.Add(s, b, lo, hi, first, failed)

@@ -34,6 +34,12 @@ func rollout(t *testing.T, change func(*Rollout)) Rollout {
 // that is not a hold.
 func simulate(t *testing.T, r Rollout, seed uint64, sessions int, weight float64, fails func(canary bool, device string, u float64) bool) verdict.Verdict {
 	t.Helper()
+	return simulateAs(t, r, seed, sessions, weight, fails, func(*event.Beacon, bool) {})
+}
+
+// simulateAs is simulate with a hand in each beacon before it is sent.
+func simulateAs(t *testing.T, r Rollout, seed uint64, sessions int, weight float64, fails func(canary bool, device string, u float64) bool, alter func(bc *event.Beacon, canary bool)) verdict.Verdict {
+	t.Helper()
 	id, err := tenant.Stored("t")
 	if err != nil {
 		t.Fatal(err)
@@ -62,6 +68,11 @@ func simulate(t *testing.T, r Rollout, seed uint64, sessions int, weight float64
 				test.Fail(e, m)
 			}
 		}
+		if table.Shed(s, b, lo, b.Len()) {
+			for _, e := range s.Enrolled {
+				test.Lose(e)
+			}
+		}
 	}
 	for i := range sessions {
 		now := int64(i) * 20 // 50 sessions a second
@@ -78,12 +89,15 @@ func simulate(t *testing.T, r Rollout, seed uint64, sessions int, weight float64
 		bc := event.Beacon{SDK: "t/1", App: "shop", Release: "x", Session: fmt.Sprintf("session-%d", i), Sent: now, Received: now,
 			Arms: []event.Arm{{Change: "release/2", Variant: arm}}, Ctx: event.Context{Device: device},
 			Events: []event.One{{Kind: event.Exposure, Name: "release/2", Time: now}}}
+		alter(&bc, canary)
 		fold(bc)
 		bc.Seq, bc.Received = 1, now+1000
 		bc.Events = []event.One{{Kind: event.View, Name: "/", Time: now}}
 		if fails(canary, device, rng.Float64()) {
 			bc.Events = []event.One{{Kind: event.Error, Name: "TypeError", Time: now}}
 		}
+		bc.Drops = nil
+		alter(&bc, canary)
 		queue = append(queue, later{bc, now + 1000})
 		if i%200 == 199 {
 			if v = test.Decide(Question{At: now, Position: position}); v.Decision != verdict.Hold {
@@ -198,5 +212,93 @@ func TestNormalizeNamesAllFaults(t *testing.T) {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("no %s in %v", want, err)
 		}
+	}
+}
+
+// TestInstrumentDrift has a release that brings another SDK with it, which
+// reports a CLS of 0 where the baseline's says 0.1135. The layout did not change:
+// nothing may be promoted, or rolled back, for what is another ruler.
+func TestInstrumentDrift(t *testing.T) {
+	drift := func(bc *event.Beacon, canary bool) {
+		cls := 0.1135
+		bc.SDK = "sentry.javascript.browser/10.78.0"
+		if canary {
+			cls, bc.SDK = 0, "sentry.javascript.browser/11.12.0"
+		}
+		if bc.Seq == 1 {
+			bc.Events = append(bc.Events, event.One{Kind: event.Vital, Name: "CLS", Value: cls, HasVal: true, Time: bc.Received})
+		}
+	}
+	rare := func(_ bool, _ string, u float64) bool { return u < 0.02 }
+	v := simulateAs(t, rollout(t, nil), 3, 20_000, 0.2, rare, drift)
+	if v.Decision != verdict.Hold || v.Reasons[0].Code != verdict.Instruments || !strings.Contains(v.Reasons[0].Text, "sentry.javascript.browser/11.12.0") {
+		t.Errorf("%s: %+v", v.Decision, v.Reasons)
+	}
+	// The same numbers by one SDK on both sides are a finding.
+	v = simulateAs(t, rollout(t, nil), 3, 20_000, 0.2, rare, func(bc *event.Beacon, canary bool) {
+		drift(bc, canary)
+		bc.SDK = "one/1"
+	})
+	if len(v.Reasons) > 0 && v.Reasons[0].Code == verdict.Instruments {
+		t.Errorf("one SDK on both sides: %+v", v.Reasons)
+	}
+}
+
+// TestUnlikeSDKsAreStratified has both arms on two SDKs of which one sees many
+// more errors, in unlike shares: no harm is there, and none is found.
+func TestUnlikeSDKsAreStratified(t *testing.T) {
+	n := 0
+	v := simulateAs(t, rollout(t, func(r *Rollout) { r.Stages[0].MinSessions = 1e9 }), 4, 12_000, 0.2, func(bool, string, float64) bool { return false },
+		func(bc *event.Beacon, canary bool) {
+			// By the session's number, so that both of its beacons agree.
+			var i int
+			if _, err := fmt.Sscanf(bc.Session, "session-%d", &i); err != nil {
+				t.Fatal(err)
+			}
+			n++
+			keen := i%10 < 3
+			if canary {
+				keen = i%10 < 7
+			}
+			bc.SDK = "plain/1"
+			if keen {
+				bc.SDK = "keen/1"
+				if bc.Seq == 1 && i%7 == 0 {
+					bc.Events = []event.One{{Kind: event.Error, Name: "ResizeObserver", Time: bc.Received}}
+				}
+			}
+		})
+	if v.Decision != verdict.Hold || float64(v.LogEHarm) > 2 {
+		t.Errorf("%s with evidence of harm %v: %+v", v.Decision, v.LogEHarm, v.Reasons)
+	}
+}
+
+// TestUnequalLossHolds sheds on the canary only.
+func TestUnequalLossHolds(t *testing.T) {
+	shed := func(share func(canary bool) int) func(bc *event.Beacon, canary bool) {
+		return func(bc *event.Beacon, canary bool) {
+			var i int
+			if _, err := fmt.Sscanf(bc.Session, "session-%d", &i); err != nil {
+				t.Fatal(err)
+			}
+			if bc.Seq == 1 && i%100 < share(canary) {
+				bc.Drops = []event.Dropped{{Cause: "shed/error", Count: 1}}
+			}
+		}
+	}
+	never := func(bool, string, float64) bool { return false }
+	r := rollout(t, func(r *Rollout) { r.Stages[0].MinSessions = 1e9 })
+	v := simulateAs(t, r, 5, 6000, 0.2, never, shed(func(canary bool) int {
+		if canary {
+			return 30
+		}
+		return 5
+	}))
+	if v.Decision != verdict.Hold || v.Reasons[0].Code != verdict.UnequalLoss {
+		t.Errorf("unequal loss: %s, %+v", v.Decision, v.Reasons)
+	}
+	v = simulateAs(t, r, 5, 6000, 0.2, never, shed(func(bool) int { return 20 }))
+	if v.Reasons[0].Code == verdict.UnequalLoss {
+		t.Errorf("equal loss: %+v", v.Reasons)
 	}
 }

@@ -51,7 +51,9 @@ func (t *Test) Decide(q Question) verdict.Verdict {
 			missing = append(missing, f.Guardrail)
 		}
 	}
-	safe := len(missing) == 0 && !q.Behind && t.Sessions[1] >= stage.MinSessions && inStage >= stage.Dwell.ms()
+	sdk, unlike := t.unlike()
+	unequal := t.Lost.LogE() >= math.Log(1/p.RatioAlpha)
+	safe := len(missing) == 0 && !q.Behind && !unlike && !unequal && t.Sessions[1] >= stage.MinSessions && inStage >= stage.Dwell.ms()
 	say := func(d verdict.Decision, c verdict.Code, format string, a ...any) {
 		v.Decision = d
 		v.Reasons = append(v.Reasons, verdict.Reason{Code: c, Text: fmt.Sprintf(format, a...)})
@@ -70,6 +72,12 @@ func (t *Test) Decide(q Question) verdict.Verdict {
 	case ratioOff && !late:
 		say(verdict.Hold, verdict.SampleRatio, "%d of %d sessions are on the canary where %.3g %% were planned: something loses or misroutes sessions, so the metrics are not judged",
 			t.Sessions[1], t.Sessions[0]+t.Sessions[1], 100*stage.Weight)
+	case unequal && !late:
+		say(verdict.Hold, verdict.UnequalLoss, "%d canary and %d baseline sessions lost events to shedding, which is not how the sessions are shared: what is left cannot be compared",
+			t.Lost.Canary, t.Lost.Baseline)
+	case unlike && !late:
+		say(verdict.Hold, verdict.Instruments, "%d of %d canary sessions are measured by %s, which measures %d of the baseline's: SDKs disagree, so only sessions of the same SDK are compared, and too few are",
+			sdk.Sessions[1], t.Sessions[1], sdk.SDK, sdk.Sessions[0])
 	case safe && !ratioOff:
 		say(verdict.Promote, verdict.Safe, "every required guardrail is proven not worse than its margin")
 	case late:
@@ -78,6 +86,12 @@ func (t *Test) Decide(q Question) verdict.Verdict {
 			d = verdict.Hold
 		}
 		say(d, verdict.Deadline, "the stage's deadline of %v passed without proof of safety", time.Duration(stage.Deadline))
+		if unlike {
+			say(d, verdict.Instruments, "the canary is measured by %s and the baseline is not", sdk.SDK)
+		}
+		if unequal {
+			say(d, verdict.UnequalLoss, "the arms lost events to shedding unequally")
+		}
 		if ratioOff {
 			say(d, verdict.SampleRatio, "the sample ratio is not as planned")
 		} else if len(missing) > 0 {

@@ -38,6 +38,13 @@ type Test struct {
 	Users    sketch.HLL
 	Watch    []Watch // sessions not yet matured, oldest first
 
+	// Instruments are the SDKs that measured sessions, in the order of their
+	// first one, at most maxInstruments.
+	Instruments []Instrument
+	// Lost tests whether the sessions that lost events to shedding at the edge
+	// fall to the canary as all sessions do.
+	Lost evalue.Ratio
+
 	ForcedBy *Force // a person's decision, if any
 	Latched  bool   // rolled back, for good
 	Why      verdict.Reason
@@ -53,6 +60,15 @@ type Stratum struct {
 	Failures [session.Metrics][2]int64
 	Open     []Epoch // epochs that still have at-risk sessions, oldest first
 }
+
+// Instrument is one SDK, by name and version, and the sessions it measured.
+type Instrument struct {
+	SDK      string
+	Sessions [2]int64 // by arm: baseline, canary
+}
+
+// maxInstruments bounds the SDKs that are told apart; the others share one.
+const maxInstruments = 16
 
 // Epoch holds the sessions of one stratum that entered within one epoch.
 type Epoch struct {
@@ -120,6 +136,7 @@ func (t *Test) Enter(s *session.Session, b *batch.Batch, lo int) {
 	}
 	st.Sessions[a]++
 	t.Sessions[a]++
+	t.Instruments[t.instrument(b.Text(batch.SDK, lo))].Sessions[a]++
 	if canary {
 		user := b.Text(batch.User, lo)
 		if user == "" {
@@ -184,7 +201,51 @@ func (t *Test) listen(table *session.Table) {
 	t.Watch = slices.Delete(t.Watch, 0, n)
 }
 
+// instrument returns the index of an SDK.
+func (t *Test) instrument(sdk string) int {
+	if i := slices.IndexFunc(t.Instruments, func(x Instrument) bool { return x.SDK == sdk }); i >= 0 {
+		return i
+	}
+	if len(t.Instruments) == maxInstruments {
+		return maxInstruments - 1
+	}
+	t.Instruments = append(t.Instruments, Instrument{SDK: sdk})
+	return len(t.Instruments) - 1
+}
+
+// Lose counts a session's first loss of events to shedding at the edge. The
+// canary's share of the sessions so far is what is expected of it.
+func (t *Test) Lose(e session.Enrollment) {
+	if all := t.Sessions[0] + t.Sessions[1]; all > 0 {
+		t.Lost.Add(e.Canary, float64(t.Sessions[1])/float64(all))
+	}
+}
+
+// comparable is how many sessions of each arm an instrument must have measured
+// to count as used by both.
+const comparable = 20
+
+// unlike returns an SDK that measured canary sessions and hardly any of the
+// baseline's, where such SDKs measured more than a tenth of the canary's: two
+// SDKs can disagree about the truth, so that what looks like an improvement may
+// be a new instrument.
+func (t *Test) unlike() (sdk Instrument, found bool) {
+	var alone int64
+	for _, i := range t.Instruments {
+		if i.Sessions[0] >= comparable {
+			continue
+		}
+		alone += i.Sessions[1]
+		if i.Sessions[1] > sdk.Sessions[1] {
+			sdk = i
+		}
+	}
+	return sdk, t.Sessions[0] >= comparable && t.Sessions[1] >= comparable && alone > t.Sessions[1]/10
+}
+
 // stratum returns the index of a row's stratum, which is made on first sight.
+// Sessions of any SDK but the first that the test saw have strata of their own:
+// like is compared with like, and measured by the same instrument.
 func (t *Test) stratum(b *batch.Batch, row int) int {
 	parts := make([]string, 0, 4)
 	for _, name := range t.Rollout.Policy.Strata {
@@ -195,6 +256,9 @@ func (t *Test) stratum(b *batch.Batch, row int) int {
 		parts = append(parts, v)
 	}
 	name := strings.Join(parts, "/")
+	if i := t.instrument(b.Text(batch.SDK, row)); i > 0 {
+		name += " by " + t.Instruments[i].SDK
+	}
 	if k, ok := t.index[name]; ok {
 		return k
 	}

@@ -9,6 +9,7 @@ package session
 import (
 	"math"
 	"slices"
+	"strings"
 
 	"serin.dev/serin/internal/event"
 	"serin.dev/serin/internal/store/batch"
@@ -76,6 +77,7 @@ type Session struct {
 	Hashed  []uint32 // the newest numbers from event.Unordered on, which have no order
 	Beacons int64    // distinct beacons
 	Failed  uint16
+	Shed    bool // events of it were shed at the edge
 	// Enrolled is where the session counts; written by the owner of the table.
 	Enrolled []Enrollment
 }
@@ -176,6 +178,21 @@ func (t *Table) Fold(s *Session, b *batch.Batch, lo, hi int) (failed []Metric) {
 		}
 	}
 	return failed
+}
+
+// Shed reports whether the rows [lo, hi) of one beacon say, for the first time
+// of their session, that the edge shed events of it.
+func (t *Table) Shed(s *Session, b *batch.Batch, lo, hi int) bool {
+	if s.Shed {
+		return false
+	}
+	for r := lo; r < hi; r++ {
+		if b.Kind(r) == event.Drop && strings.HasPrefix(b.Text(batch.Name, r), event.ShedCause) {
+			s.Shed = true
+			return true
+		}
+	}
+	return false
 }
 
 // Failure says which metric the event in a row fails, if any.

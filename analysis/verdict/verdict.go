@@ -54,6 +54,8 @@ const (
 	Evidence    Code = "evidence"              // the evidence does not suffice yet
 	NoExposure  Code = "no_exposure"           // no session of an arm was seen
 	SampleRatio Code = "sample_ratio_mismatch" // the arms' shares are not as planned
+	Instruments Code = "instruments"           // the arms are measured by different SDKs
+	UnequalLoss Code = "unequal_loss"          // one arm lost more of its events to shedding
 	Deadline    Code = "deadline"              // the stage's deadline passed without proof of safety
 	Stale       Code = "stale"                 // the analysis is behind the journal
 	Override    Code = "override"              // a person decided; who and why are told

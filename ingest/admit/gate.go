@@ -20,12 +20,14 @@ import (
 // probability with which it was kept, by which estimates are weighted.
 const ShareKey = "serin.share"
 
-// ShedCause is what the causes of drop rows begin with that stand for events
-// that the edge shed; the class follows.
-const ShedCause = "shed/"
-
-// maxPressure is the pressure at which everything but accounting is shed.
-const maxPressure = float64(event.Classes - 1)
+// maxPressure is the pressure at which everything but accounting is shed; only
+// a quota goes so far. maxShared is the most that the server's own shortage may
+// ask for: crashes are kept, since a store that is slow for another reason than
+// load is not helped by losing them.
+const (
+	maxPressure = float64(event.Classes - 1)
+	maxShared   = maxPressure - 1
+)
 
 // The controller. Pressure moves once in a tick: up for the one tenant that
 // takes most, by a step, while the store's queue is longer than its target;
@@ -143,7 +145,7 @@ func (g *Gate) Shed(grant *tenant.Grant, b *event.Beacon) int {
 			continue
 		}
 		total += int(n)
-		b.Drops = append(b.Drops, event.Dropped{Cause: ShedCause + event.Class(c).String(), Count: n})
+		b.Drops = append(b.Drops, event.Dropped{Cause: event.ShedCause + event.Class(c).String(), Count: n})
 		metrics.GetOrCreateCounter(fmt.Sprintf(`serin_ingest_shed_events_total{tenant=%q,class=%q,tenancy=%q}`, grant.Tenant.String(), event.Class(c).String(), b.Tenancy.String())).AddInt64(n)
 	}
 	return total
@@ -230,7 +232,7 @@ func (g *Gate) step() {
 			over := taken/tick.Seconds()/l.quota - 1
 			l.quotaP = min(max(l.quotaP+quotaGain*min(max(over, -0.1), 1), 0), maxPressure)
 		}
-		if taken > most && l.sharedP < maxPressure {
+		if taken > most && l.sharedP < maxShared {
 			greediest, most = l, taken
 		}
 		if !short {
@@ -238,7 +240,7 @@ func (g *Gate) step() {
 		}
 	}
 	if short && greediest != nil {
-		greediest.sharedP = min(greediest.sharedP+stepUp, maxPressure)
+		greediest.sharedP = min(greediest.sharedP+stepUp, maxShared)
 	}
 	for _, l := range g.tenants {
 		l.pressure.Store(math.Float64bits(max(l.quotaP, l.sharedP)))

@@ -27,6 +27,10 @@ func (c Class) String() string {
 	return fmt.Sprintf("class(%d)", uint8(c))
 }
 
+// ShedCause is what the names of drop rows begin with that stand for events
+// that the edge shed; the class follows.
+const ShedCause = "shed/"
+
 // NameLog is the name of an event that is a line of a client's log.
 const NameLog = "log"
 
