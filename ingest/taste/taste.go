@@ -24,6 +24,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -40,12 +41,16 @@ var (
 // Limits bound a child. It takes them from its parent by way of the command's
 // arguments, which only cmd reads.
 type Limits struct {
-	Memory uint64 // bytes of data that the child may map; past it, it dies
-	Stack  int    // bytes of one goroutine's stack
+	Memory uint64        // bytes of data that the child may map; past it, it dies
+	Stack  int           // bytes of one goroutine's stack
+	Time   time.Duration // for one body, after which the child ends itself; its parent kills it long before, if it lives
 }
 
 // DefaultLimits are far above what the largest allowed body needs.
-var DefaultLimits = Limits{Memory: 512 << 20, Stack: 16 << 20}
+var DefaultLimits = Limits{Memory: 512 << 20, Stack: 16 << 20, Time: 30 * time.Second}
+
+// exitOrphan is the exit status of a child that nobody killed in time.
+const exitOrphan = 3
 
 // maxAnswer bounds what a parent reads of one answer.
 const maxAnswer = 64 << 20
@@ -67,7 +72,11 @@ func Serve[Q, A any](l Limits, in io.Reader, out io.Writer, decode func(*Q) A) e
 			}
 			return fmt.Errorf("read a request: %w", err)
 		}
+		// A parent that is gone kills nobody: a child in an endless loop must not
+		// outlive it for good.
+		orphan := time.AfterFunc(l.Time, func() { syscall.Exit(exitOrphan) })
 		a := decode(&q)
+		orphan.Stop()
 		if err := enc.Encode(&a); err != nil {
 			return fmt.Errorf("write an answer: %w", err)
 		}

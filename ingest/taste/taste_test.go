@@ -24,7 +24,11 @@ func TestMain(m *testing.M) {
 	if os.Getenv("SERIN_TASTER") == "" {
 		os.Exit(m.Run())
 	}
-	err := Serve(Limits{Memory: 512 << 20, Stack: 8 << 20}, os.Stdin, os.Stdout, func(q *question) answer {
+	limit, err := time.ParseDuration(os.Getenv("SERIN_TASTER"))
+	if err != nil {
+		panic(err)
+	}
+	err = Serve(Limits{Memory: 512 << 20, Stack: 8 << 20, Time: limit}, os.Stdin, os.Stdout, func(q *question) answer {
 		switch s := string(bytes.Trim(q.Body, `"`)); {
 		case strings.HasPrefix(s, "stack"):
 			return answer{fmt.Sprint(deeper(1))}
@@ -62,12 +66,22 @@ func deeper(n int) int {
 	return deeper(n+1) + int(pad[(n+1)%len(pad)])
 }
 
+// slower makes room for the race detector on a busy machine.
+const slower = 4
+
+// command runs the test binary as a taster that ends itself after a time.
+func command(limit string) func() *exec.Cmd {
+	return func() *exec.Cmd {
+		cmd := exec.Command(os.Args[0])
+		cmd.Env = append(os.Environ(), "SERIN_TASTER="+limit)
+		return cmd
+	}
+}
+
 func pool(t testing.TB, o Options) *Pool[question, answer] {
 	t.Helper()
-	o.Command = func() *exec.Cmd {
-		cmd := exec.Command(os.Args[0])
-		cmd.Env = append(os.Environ(), "SERIN_TASTER=1")
-		return cmd
+	if o.Command == nil {
+		o.Command = command("1m")
 	}
 	if o.Timeout == 0 {
 		o.Timeout = 5 * time.Second
@@ -87,7 +101,7 @@ func taste(p *Pool[question, answer], tenant, body string) (string, error) {
 func TestPoisonKillsOnlyItsTaster(t *testing.T) {
 	for _, poison := range []string{"stack", "memory", "loop", "exit", "garbage", "panic"} {
 		t.Run(poison, func(t *testing.T) {
-			p := pool(t, Options{Tasters: 4, Timeout: 3 * time.Second})
+			p := pool(t, Options{Tasters: 4, Timeout: 800 * time.Millisecond * slower})
 			var wg sync.WaitGroup
 			for _, tenant := range []string{"bad", "good"} {
 				wg.Go(func() {
@@ -122,6 +136,17 @@ func TestPoisonKillsOnlyItsTaster(t *testing.T) {
 				t.Errorf("the form after its release: %q, %v", got, err)
 			}
 		})
+	}
+}
+
+// TestAnOrphanEndsItself has a child whose parent does not watch the time.
+func TestAnOrphanEndsItself(t *testing.T) {
+	p := pool(t, Options{Timeout: time.Minute, Command: command("1s")})
+	if _, err := taste(p, "a", `"loop"`); !errors.Is(err, ErrPoison) {
+		t.Errorf("got %v", err)
+	}
+	if list := p.Quarantined("a"); len(list) != 1 || list[0].Cause != "exit" {
+		t.Errorf("%+v", list)
 	}
 }
 
