@@ -177,7 +177,9 @@ test('what a real page does arrives', { timeout: 60_000 }, async () => {
     // Again where a busy machine had no idle moment between click and leaving.
     await visit('canary');
     const { events } = await api('GET', '/v1/events?app=shop-web&limit=2000');
-    const names = new Set((events ?? []).map(({ name }) => name));
+    // The click keeps the page busy for 60 ms. A busy machine's browser may have
+    // told of another interaction only, a pointer that went down, say.
+    const names = new Set((events ?? []).filter(({ name, value }) => name !== 'INP' || value >= 40).map(({ name }) => name));
     missing = ['LCP', 'FCP', 'TTFB', 'CLS', 'INP'].filter((name) => !names.has(name));
     return missing.length === 0 && events;
   });
@@ -187,7 +189,6 @@ test('what a real page does arrives', { timeout: 60_000 }, async () => {
   assert.equal(Math.min(...events.map(({ seq }) => seq)), one('exposure').seq, 'something was sent before the exposure');
   for (const name of ['LCP', 'FCP', 'TTFB']) assert.ok(one('vital', name).value > 0, `${name} is ${one('vital', name).value}`);
   assert.ok(one('vital', 'CLS').value > 0, 'the layout shift was not measured');
-  assert.ok(one('vital', 'INP').value >= 40, `INP is ${one('vital', 'INP').value}`);
   const error = one('error');
   assert.equal(error.name, 'ReferenceError');
   assert.match(error.message, /cart is not defined/);
