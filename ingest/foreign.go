@@ -2,8 +2,10 @@ package ingest
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"fmt"
+	"io"
 	"maps"
 	"net"
 	"net/http"
@@ -35,13 +37,25 @@ type protocol struct {
 	paths  []string // patterns without method; {key} is the public key
 	key    func(*dialect.Request) string
 	decode func(*dialect.Request) (dialect.Result, error)
-	ok     func(http.ResponseWriter, *http.Request, *outcome)
-	refuse func(http.ResponseWriter, *http.Request, *refusal)
+	ok     func(*answer, *dialect.Request, *outcome)
+	refuse func(*answer, *dialect.Request, *refusal)
+}
+
+// keyInBody reports whether the key of a request that has none in its head may
+// be in its body: only a Sentry tunnel's is.
+func (p *protocol) keyInBody(r *dialect.Request) bool {
+	return p.name == "sentry" && r.Header["content-encoding"] == ""
+}
+
+// visit is one foreign request: its head, and then whose it is.
+type visit struct {
+	p     *protocol
+	req   dialect.Request
+	grant *tenant.Grant
 }
 
 // outcome is what became of a body that was taken.
 type outcome struct {
-	req      *dialect.Request
 	accepted int
 	shed     int
 	rejected []dialect.Rejection
@@ -63,8 +77,52 @@ var protocols = []protocol{
 	{"datadog", []string{"/dd"}, datadog.Key, datadog.Decode, accepted, plainRefusal},
 }
 
-// nativeProtocol is our own, for where native bodies are tasted too.
-var nativeProtocol = protocol{"native", nil, headerKey, nil, accepted, plainRefusal}
+// route is a path of a protocol, cut at its wildcard.
+type route struct {
+	p         *protocol
+	pre, post string
+	wild      string // the wildcard's name; empty: pre is the whole path
+}
+
+var routes = func() (all []route) {
+	for i := range protocols {
+		for _, path := range protocols[i].paths {
+			pre, rest, wild := strings.Cut(path, "{")
+			name, post, _ := strings.Cut(rest, "}")
+			if !wild {
+				name = ""
+			}
+			all = append(all, route{&protocols[i], pre, post, name})
+		}
+	}
+	return all
+}()
+
+// routed returns the protocol of a path, nil where it is none, and the key
+// where that is a part of the path.
+func routed(path []byte) (*protocol, string) {
+	for i := range routes {
+		r := &routes[i]
+		if r.wild == "" {
+			if string(path) == r.pre {
+				return r.p, ""
+			}
+			continue
+		}
+		if len(path) <= len(r.pre)+len(r.post) || string(path[:len(r.pre)]) != r.pre || string(path[len(path)-len(r.post):]) != r.post {
+			continue
+		}
+		part := path[len(r.pre) : len(path)-len(r.post)]
+		if bytes.ContainsAny(part, "/%") {
+			continue
+		}
+		if r.wild == "key" {
+			return r.p, string(part)
+		}
+		return r.p, ""
+	}
+	return nil, ""
+}
 
 // headerKey finds the key where protocols without a place of their own for it
 // put it: the query, a header of API keys, or a bearer token.
@@ -83,7 +141,7 @@ func (e *Edge) foreignRoutes() {
 	for i := range protocols {
 		p := &protocols[i]
 		for _, path := range p.paths {
-			e.mux.HandleFunc("POST "+path, func(w http.ResponseWriter, r *http.Request) { e.foreign(p, w, r) })
+			e.mux.HandleFunc("POST "+path, func(w http.ResponseWriter, r *http.Request) { e.foreignHTTP(p, w, r) })
 			e.mux.HandleFunc("OPTIONS "+path, foreignPreflight)
 		}
 	}
@@ -96,117 +154,123 @@ const sdkHeaders = "Authorization, Baggage, Content-Encoding, Content-Type, Idem
 // foreignPreflight lets every origin ask: the key, which says what origins
 // there are, comes only with the request, and is checked there.
 func foreignPreflight(w http.ResponseWriter, r *http.Request) {
-	cors(w, r)
-	h := w.Header()
-	h.Set("Access-Control-Allow-Methods", "POST")
-	h.Set("Access-Control-Allow-Headers", sdkHeaders)
-	h.Set("Access-Control-Max-Age", "7200")
-	w.WriteHeader(http.StatusNoContent)
+	a := answer{status: http.StatusNoContent}
+	a.cors(r.Header.Get("Origin"))
+	a.set("Access-Control-Allow-Methods", "POST")
+	a.set("Access-Control-Allow-Headers", sdkHeaders)
+	a.set("Access-Control-Max-Age", "7200")
+	a.writeTo(w)
 }
 
 // maxDSN bounds how much of a body is read before its key is known: only a
 // Sentry tunnel has its key in the body.
 const maxDSN = 4 << 10
 
-func (e *Edge) foreign(p *protocol, w http.ResponseWriter, r *http.Request) {
-	start := e.o.Now()
-	cors(w, r)
-	req := &dialect.Request{Method: r.Method, Target: r.URL, Header: make(map[string]string, len(r.Header)), Now: start.UnixMilli(), Salt: e.salt.of(start)}
+// foreignHTTP is the way of foreign bodies over net/http.
+func (e *Edge) foreignHTTP(p *protocol, w http.ResponseWriter, r *http.Request) {
+	wk := e.decoders.Get().(*work)
+	defer e.decoders.Put(wk)
+	a := &wk.answer
+	a.reset()
+	defer a.writeTo(w)
+	now := e.o.Now()
+	wk.visit = visit{p: p, req: dialect.Request{Method: r.Method, Target: r.URL, Header: make(map[string]string, len(r.Header)), Now: now.UnixMilli(),
+		Salt: e.salt.of(now), Key: r.PathValue("key")}}
+	v := &wk.visit
 	for name, values := range r.Header {
-		req.Header[strings.ToLower(name)] = values[0]
+		v.req.Header[strings.ToLower(name)] = values[0]
 	}
-	req.Peer, _, _ = net.SplitHostPort(r.RemoteAddr)
-	refuse := func(tenantName string, ref *refusal) {
-		rejected("beacon", tenantName, ref.reason, 1)
-		p.refuse(w, r, ref)
+	v.req.Peer, _, _ = net.SplitHostPort(r.RemoteAddr)
+	if v.req.Key == "" {
+		v.req.Key = p.key(&v.req)
 	}
-	req.Key = r.PathValue("key")
-	if req.Key == "" {
-		req.Key = p.key(req)
-	}
-	body := r.Body
-	if req.Key == "" && p.name == "sentry" && r.Header.Get("Content-Encoding") == "" {
+	body := io.Reader(r.Body)
+	if v.req.Key == "" && p.keyInBody(&v.req) {
 		head := make([]byte, maxDSN)
 		n := 0
 		for n < len(head) && !bytes.ContainsRune(head[:n], '\n') {
-			m, err := body.Read(head[n:])
+			m, err := r.Body.Read(head[n:])
 			n += m
 			if err != nil {
 				break
 			}
 		}
-		req.Body = head[:n]
-		req.Key = p.key(req)
-		r.Body = readCloser{bytes.NewReader(head[:n]), body}
+		v.req.Body = head[:n]
+		v.req.Key = p.key(&v.req)
+		body = io.MultiReader(bytes.NewReader(head[:n]), r.Body)
 	}
-	g, err := e.o.Tenants.Key(req.Key)
-	if err != nil {
-		refuse("", &refusal{http.StatusUnauthorized, event.ReasonKey, "key", req.Key, "a public key of a tenant"})
+	ref := e.foreignHead(a, v)
+	if ref == nil {
+		if ref = wk.read(body, r.ContentLength, ""); ref != nil { // inflated where it is decoded
+			rejected("beacon", name(v.grant), ref.reason, 1)
+		}
+	}
+	if ref != nil {
+		p.refuse(a, &v.req, ref)
 		return
 	}
-	if !g.AllowsOrigin(r.Header.Get("Origin")) {
-		refuse(g.Tenant.String(), &refusal{http.StatusForbidden, event.ReasonOrigin, "Origin", r.Header.Get("Origin"), "an origin on the key's list"})
-		return
+	e.foreign(r.Context(), wk, wk.body)
+}
+
+// foreignHead checks, and counts, what can be checked before the body is read.
+func (e *Edge) foreignHead(a *answer, v *visit) *refusal {
+	g, ref := e.authorize(a, v.req.Key, v.req.Header["origin"])
+	if ref == nil {
+		ref = e.crowded(a, g)
 	}
-	wk := e.decoders.Get().(*work)
-	defer e.decoders.Put(wk)
-	if ref := wk.read(r, ""); ref != nil { // inflated where it is decoded
-		refuse(g.Tenant.String(), ref)
-		return
+	if ref != nil {
+		rejected("beacon", name(g), ref.reason, 1)
+		return ref
+	}
+	v.grant = g
+	return nil
+}
+
+// foreign decodes, admits and stores what a body of another protocol holds,
+// and answers when it is synced. body may be overwritten after it returns.
+func (e *Edge) foreign(ctx context.Context, wk *work, body []byte) {
+	start := time.Now()
+	a, v := &wk.answer, &wk.visit
+	p, g, req := v.p, v.grant, &v.req
+	refuse := func(ref *refusal) {
+		rejected("beacon", g.Tenant.String(), ref.reason, 1)
+		p.refuse(a, req, ref)
 	}
 	req.App = g.App
-	q := sip{Protocol: p.name, Target: r.URL.RequestURI(), Request: *req}
-	q.Request.Target, q.Request.Body = nil, wk.body
-	res, ref := e.taste(r.Context(), g, &q)
+	q := sip{Protocol: p.name, Target: req.Target.RequestURI(), Request: *req}
+	q.Request.Target, q.Request.Body = nil, body
+	res, ref := e.taste(ctx, g, &q)
 	if ref != nil {
 		if ref.status == http.StatusServiceUnavailable || ref.status == http.StatusTooManyRequests {
-			w.Header().Set("Retry-After", "5")
+			a.retry(5 * time.Second)
 		}
-		refuse(g.Tenant.String(), ref)
+		refuse(ref)
 		return
 	}
-	o := outcome{req: req, rejected: res.Rejected}
+	o := outcome{rejected: res.Rejected}
 	e.admitAll(g, req, res, &o)
 	if len(res.Beacons) > 0 {
 		list := make([]*event.Beacon, len(res.Beacons))
 		for i := range res.Beacons {
 			list[i] = &res.Beacons[i]
 		}
-		if err := e.store(r.Context(), g, list...); err != nil {
-			if r.Context().Err() != nil {
-				return // the client has gone, and was told nothing
+		if err := e.store(ctx, g, list...); err != nil {
+			if ctx.Err() != nil {
+				return // the client has gone, and is told nothing
 			}
 			rejected("event", g.Tenant.String(), event.ReasonBusy, o.accepted)
-			w.Header().Set("Retry-After", "2")
-			refuse(g.Tenant.String(), &refusal{http.StatusServiceUnavailable, event.ReasonBusy, "journal", err.Error(), "a journal with room; send the same body again"})
+			a.retry(2 * time.Second)
+			refuse(&refusal{http.StatusServiceUnavailable, event.ReasonBusy, "journal", err.Error(), "a journal with room; send the same body again"})
 			return
 		}
 	}
 	e.count(p, g, res, &o)
 	if len(res.Beacons) > 0 {
-		e.advise(w, g, res.Beacons[0].Tenancy)
+		e.advise(a, g, res.Beacons[0].Tenancy)
 	}
-	p.ok(w, r, &o)
-	e.metrics.ack.Update(e.o.Now().Sub(start).Seconds())
+	p.ok(a, req, &o)
+	e.metrics.ack.UpdateDuration(start)
 }
-
-// readCloser reads what was read ahead and then the rest.
-type readCloser struct {
-	head *bytes.Reader
-	rest interface {
-		Read([]byte) (int, error)
-		Close() error
-	}
-}
-
-func (r readCloser) Read(p []byte) (int, error) {
-	if r.head.Len() > 0 {
-		return r.head.Read(p)
-	}
-	return r.rest.Read(p)
-}
-
-func (r readCloser) Close() error { return r.rest.Close() }
 
 // admitAll holds the beacons against the grant, and takes out of res what is
 // not admitted.
@@ -277,98 +341,79 @@ func (s *salt) of(now time.Time) []byte {
 
 // The answers.
 
-func accepted(w http.ResponseWriter, _ *http.Request, o *outcome) {
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(http.StatusAccepted)
-	if o.rejected == nil {
-		o.rejected = []dialect.Rejection{}
-	}
+func accepted(a *answer, _ *dialect.Request, o *outcome) {
 	list := make([]rejection, len(o.rejected))
 	for i, r := range o.rejected {
 		list[i] = rejection{r.Index, r.Reason, r.Field, r.Value, r.Want}
 	}
-	writeJSON(w, struct {
-		Accepted int         `json:"accepted"`
-		Rejected []rejection `json:"rejected"`
-		Shed     int         `json:"shed,omitempty"`
-	}{o.accepted, list, o.shed})
+	a.taken(o.accepted, o.shed, list)
 }
 
-func noContent(w http.ResponseWriter, _ *http.Request, _ *outcome) {
-	w.WriteHeader(http.StatusNoContent)
-}
+func noContent(a *answer, _ *dialect.Request, _ *outcome) { a.status = http.StatusNoContent }
 
-func plainRefusal(w http.ResponseWriter, _ *http.Request, f *refusal) { f.write(w) }
+func plainRefusal(a *answer, _ *dialect.Request, f *refusal) { f.put(a) }
 
-func sentryOK(w http.ResponseWriter, _ *http.Request, o *outcome) {
-	w.Header().Set("Content-Type", "application/json")
+func sentryOK(a *answer, _ *dialect.Request, o *outcome) {
 	if len(o.rejected) > 0 {
-		w.Header().Set("X-Sentry-Error", o.message())
+		a.set("X-Sentry-Error", o.message())
 	}
-	writeJSON(w, struct{}{})
+	a.json(http.StatusOK, struct{}{})
 }
 
 // sentryRefusal answers as Relay does; an SDK backs off by the header.
-func sentryRefusal(w http.ResponseWriter, _ *http.Request, f *refusal) {
-	h := w.Header()
-	h.Set("Content-Type", "application/json")
-	if after := h.Get("Retry-After"); after != "" {
-		h.Set("X-Sentry-Rate-Limits", after+"::organization")
+func sentryRefusal(a *answer, _ *dialect.Request, f *refusal) {
+	if after := a.get("Retry-After"); after != "" {
+		a.set("X-Sentry-Rate-Limits", after+"::organization")
 	}
-	w.WriteHeader(f.status)
-	writeJSON(w, map[string]any{"detail": fmt.Sprintf("%s: %q: want %s", f.field, shortened(f.value), f.want), "causes": []string{string(f.reason)}})
+	a.json(f.status, map[string]any{"detail": fmt.Sprintf("%s: %q: want %s", f.field, shortened(f.value), f.want), "causes": []string{string(f.reason)}})
 }
 
-func protobuf(r *http.Request) bool {
-	return strings.Contains(r.Header.Get("Content-Type"), "protobuf")
+func protobuf(r *dialect.Request) bool {
+	return strings.Contains(r.Header["content-type"], "protobuf")
 }
 
 // otlpOK answers in the encoding of the request, with a partial success where
 // something was rejected.
-func otlpOK(w http.ResponseWriter, r *http.Request, o *outcome) {
+func otlpOK(a *answer, r *dialect.Request, o *outcome) {
 	n := len(o.rejected)
 	if protobuf(r) {
-		w.Header().Set("Content-Type", "application/x-protobuf")
+		a.status, a.ctype, a.body = http.StatusOK, "application/x-protobuf", a.body[:0]
 		if n == 0 {
-			w.WriteHeader(http.StatusOK)
 			return
 		}
 		part := protowire.AppendTag(nil, 1, protowire.VarintType)
 		part = protowire.AppendVarint(part, uint64(n))
 		part = protowire.AppendTag(part, 2, protowire.BytesType)
 		part = protowire.AppendString(part, o.message())
-		msg := protowire.AppendTag(nil, 1, protowire.BytesType)
-		_, _ = w.Write(protowire.AppendBytes(msg, part)) // a client that has gone is nobody's news
+		a.body = protowire.AppendTag(a.body, 1, protowire.BytesType)
+		a.body = protowire.AppendBytes(a.body, part)
 		return
 	}
-	w.Header().Set("Content-Type", "application/json")
 	if n == 0 {
-		writeJSON(w, struct{}{})
+		a.json(http.StatusOK, struct{}{})
 		return
 	}
-	field := map[string]string{otlp.Traces: "rejectedSpans", otlp.Logs: "rejectedLogRecords", otlp.Metrics: "rejectedDataPoints"}[r.URL.Path[strings.LastIndexByte(r.URL.Path, '/')+1:]]
-	writeJSON(w, map[string]any{"partialSuccess": map[string]string{field: fmt.Sprint(n), "errorMessage": o.message()}})
+	path := r.Target.Path
+	field := map[string]string{otlp.Traces: "rejectedSpans", otlp.Logs: "rejectedLogRecords", otlp.Metrics: "rejectedDataPoints"}[path[strings.LastIndexByte(path, '/')+1:]]
+	a.json(http.StatusOK, map[string]any{"partialSuccess": map[string]string{field: fmt.Sprint(n), "errorMessage": o.message()}})
 }
 
 // otlpRefusal answers with a google.rpc.Status, as the specification wants.
-func otlpRefusal(w http.ResponseWriter, r *http.Request, f *refusal) {
+func otlpRefusal(a *answer, r *dialect.Request, f *refusal) {
 	code := map[int]int{http.StatusUnauthorized: 16, http.StatusForbidden: 7, http.StatusServiceUnavailable: 14, http.StatusTooManyRequests: 8, http.StatusRequestEntityTooLarge: 8}[f.status]
 	if code == 0 {
 		code = 3
 	}
 	text := fmt.Sprintf("%s: %s: %q: want %s", f.reason, f.field, shortened(f.value), f.want)
 	if protobuf(r) {
-		w.Header().Set("Content-Type", "application/x-protobuf")
-		w.WriteHeader(f.status)
-		msg := protowire.AppendTag(nil, 1, protowire.VarintType)
-		msg = protowire.AppendVarint(msg, uint64(code))
-		msg = protowire.AppendTag(msg, 2, protowire.BytesType)
-		_, _ = w.Write(protowire.AppendString(msg, text)) // a client that has gone is nobody's news
+		a.status, a.ctype = f.status, "application/x-protobuf"
+		a.body = protowire.AppendTag(a.body[:0], 1, protowire.VarintType)
+		a.body = protowire.AppendVarint(a.body, uint64(code))
+		a.body = protowire.AppendTag(a.body, 2, protowire.BytesType)
+		a.body = protowire.AppendString(a.body, text)
 		return
 	}
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(f.status)
-	writeJSON(w, map[string]any{"code": code, "message": text})
+	a.json(f.status, map[string]any{"code": code, "message": text})
 }
 
 // Protocols returns the names that [DecodeBody] knows.

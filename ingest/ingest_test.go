@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -16,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"serin.dev/serin/ingest/lane"
 	"serin.dev/serin/internal/event"
 	"serin.dev/serin/internal/store/batch"
 	"serin.dev/serin/internal/store/journal"
@@ -50,13 +52,41 @@ func newEdge(t *testing.T) *edge {
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() { e.Run(ctx) })
-	s := httptest.NewServer(e)
+	url, stop := listen(t, e)
 	t.Cleanup(func() {
-		s.Close()
+		stop()
 		cancel()
 		wg.Wait()
 	})
-	return &edge{s.URL, log}
+	return &edge{url, log}
+}
+
+// listen serves an edge as the server does: by a lane, and net/http beside it.
+func listen(t testing.TB, e *Edge) (url string, stop func()) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := lane.New(lane.Options{Handler: e.Front(), MaxBody: MaxBody, TooLarge: TooLarge, HeaderTimeout: time.Minute, BodyTimeout: time.Minute,
+		WriteTimeout: time.Minute, IdleTimeout: time.Minute})
+	rest := &http.Server{Handler: e}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if err := f.Serve(l); err != nil {
+			t.Error(err)
+		}
+	})
+	wg.Go(func() { _ = rest.Serve(f.Rest()) })
+	return "http://" + l.Addr().String(), func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if err := f.Shutdown(ctx); err != nil {
+			t.Error(err)
+		}
+		_ = rest.Close() // hijacked streams are the edge's to end
+		wg.Wait()
+	}
 }
 
 // stored returns the journal's beacons as TENANT/SESSION/SEQ, with the number

@@ -86,20 +86,21 @@ type acks struct {
 // stream serves a websocket: beacons as messages, several in one where they
 // are parted by newlines, each acknowledged when it is stored and synced.
 func (e *Edge) stream(w http.ResponseWriter, r *http.Request) {
-	key := r.URL.Query().Get("key")
-	g, err := e.o.Tenants.Key(key)
-	if err != nil {
-		e.refuse(w, "", refusal{http.StatusUnauthorized, event.ReasonKey, "key", key, "a public key of a tenant"})
-		return
+	var a answer
+	g, ref := e.authorize(&a, r.URL.Query().Get("key"), r.Header.Get("Origin"))
+	if ref == nil {
+		ref = e.crowded(&a, g)
 	}
-	if !g.AllowsOrigin(r.Header.Get("Origin")) {
-		e.refuse(w, g.Tenant.String(), refusal{http.StatusForbidden, event.ReasonOrigin, "Origin", r.Header.Get("Origin"), "an origin on the key's list"})
+	if ref != nil {
+		refuse(&a, name(g), ref)
+		a.writeTo(w)
 		return
 	}
 	up := websocket.Upgrader{ReadBufferSize: 1 << 10, WriteBufferSize: 4 << 10, WriteBufferPool: &e.streams.pool, Subprotocols: []string{Subprotocol},
 		CheckOrigin: func(*http.Request) bool { return true }, // the key's list was asked above
 		Error: func(w http.ResponseWriter, _ *http.Request, status int, reason error) {
-			e.refuse(w, g.Tenant.String(), refusal{status, event.ReasonEncoding, "Upgrade", reason.Error(), "a websocket handshake, version 13"})
+			refuse(&a, g.Tenant.String(), &refusal{status, event.ReasonEncoding, "Upgrade", reason.Error(), "a websocket handshake, version 13"})
+			a.writeTo(w)
 		}}
 	conn, err := up.Upgrade(w, r, nil)
 	if err != nil {

@@ -1,7 +1,6 @@
 package ingest
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -57,15 +56,14 @@ func decodeSip(q *sip) swallowed {
 		encoding = "deflate"
 	}
 	wk := new(work)
-	// The limits of reading are those of a request, so it is read as one.
-	r := &http.Request{Body: io.NopCloser(bytes.NewReader(req.Body)), ContentLength: int64(len(req.Body))}
-	if f := wk.read(r, encoding); f != nil {
+	body, f := wk.inflate(req.Body, encoding)
+	if f != nil {
 		return swallowed{Refusal: &spat{f.status, f.reason, f.field, f.value, f.want}}
 	}
-	req.Body = wk.body
+	req.Body = body
 	var res dialect.Result
 	if q.Protocol == "native" {
-		res, err = decodeNative(wk)
+		res, err = decodeNative(wk, body)
 	} else {
 		i := slices.IndexFunc(protocols, func(p protocol) bool { return p.name == q.Protocol })
 		if i < 0 {
@@ -83,8 +81,8 @@ func decodeSip(q *sip) swallowed {
 	return swallowed{Result: res}
 }
 
-func decodeNative(wk *work) (dialect.Result, error) {
-	bad, err := wk.dec.Decode(wk.body, &wk.beacon)
+func decodeNative(wk *work, body []byte) (dialect.Result, error) {
+	bad, err := wk.dec.Decode(body, &wk.beacon)
 	if err != nil {
 		var be *beacon.Error
 		if errors.As(err, &be) {

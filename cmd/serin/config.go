@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"go.yaml.in/yaml/v3"
@@ -26,6 +27,20 @@ type config struct {
 	WebhookAllow []netip.Prefix `yaml:"webhook_allow"`   // internal addresses that webhooks may reach
 	Taste        tasteConfig    `yaml:"taste,omitempty"` //
 	Tenants      []tenantConfig `yaml:"tenants"`
+}
+
+// spareFiles are the descriptors that are kept for the journal, the segments
+// and the tasters.
+const spareFiles = 512
+
+// maxConnections returns how many connections may be open: as many as the
+// process may have files, less those that it needs itself.
+func (c *config) maxConnections() int {
+	var l syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l); err != nil || l.Cur > 1<<30 {
+		return 0
+	}
+	return max(int(l.Cur)-spareFiles, spareFiles)
 }
 
 type tasteConfig struct {

@@ -18,6 +18,7 @@ import (
 	"serin.dev/serin/alerting/webhook"
 	"serin.dev/serin/analysis"
 	"serin.dev/serin/ingest"
+	"serin.dev/serin/ingest/lane"
 	"serin.dev/serin/internal/api"
 	"serin.dev/serin/internal/store/journal"
 	"serin.dev/serin/internal/store/segment"
@@ -132,13 +133,20 @@ func (s *server) run(ctx context.Context) error {
 	defer s.close()
 	httpServer := &http.Server{Handler: s.routes(), ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout,
 		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes, ErrorLog: slog.NewLogLogger(s.logger.Handler(), slog.LevelDebug)}
+	front := lane.New(lane.Options{Handler: s.edge.Front(), MaxBody: ingest.MaxBody, TooLarge: ingest.TooLarge, HeaderTimeout: headerTimeout, BodyTimeout: readTimeout,
+		WriteTimeout: writeTimeout, IdleTimeout: idleTimeout, Limit: s.c.maxConnections()})
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	edgeCtx, stopEdge := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopEdge()
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		if err := httpServer.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
+		if err := front.Serve(s.listener); err != nil {
+			s.fail(fmt.Errorf("serve: %w", err))
+		}
+	})
+	wg.Go(func() {
+		if err := httpServer.Serve(front.Rest()); !errors.Is(err, http.ErrServerClosed) {
 			s.fail(fmt.Errorf("serve: %w", err))
 		}
 	})
@@ -159,6 +167,7 @@ func (s *server) run(ctx context.Context) error {
 	stop()
 	shutdown, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
 	defer cancel()
+	_ = front.Shutdown(shutdown) // an error says that clients were cut off, who were told nothing
 	if err := httpServer.Shutdown(shutdown); err != nil {
 		_ = httpServer.Close() // only open long polls are left
 	}

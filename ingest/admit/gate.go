@@ -40,6 +40,13 @@ const (
 	delayFloor = 50 * time.Millisecond
 	shortTicks = 3   // in a row before anything is shed: one slow sync is no overload
 	idleTicks  = 600 // after which a tenant without traffic is forgotten
+
+	// refuseAt is at how many times its quota a tenant's requests begin to be
+	// refused before they are read: up to there shedding, which knows sessions
+	// and classes, is the fairer way; past it the reading alone would cost the
+	// other tenants.
+	refuseAt   = 4.
+	maxRefused = 0.98
 )
 
 // Gate sheds events where the server or a tenant's quota is short. What it
@@ -70,6 +77,8 @@ type load struct {
 	quotaP   float64       // the part of it that the quota demands
 	sharedP  float64       // the part that the server's shortage demands
 	rate     float64       // offered events per second, smoothed
+	asked    atomic.Uint64 // requests that were in question
+	refused  atomic.Uint64 // float64 bits: the share of requests that is refused unread
 	idle     int
 }
 
@@ -189,6 +198,31 @@ func (g *Gate) Advice(grant *tenant.Grant, t event.Tenancy) string {
 	return strings.Join(parts, ", ")
 }
 
+// Refuse reports for how long a request with a key is to be held back by its
+// client, because its tenant sends so much beyond its quota that it is not even
+// read; 0: it is read. Which request is refused depends on how many came before
+// and on nothing in it, so that all cohorts are refused alike, and clients send
+// the same bytes again, so that nothing is lost that would not be shed. The time
+// is spread, so that they do not come back all at once.
+func (g *Gate) Refuse(grant *tenant.Grant) time.Duration {
+	if grant.Quota == (tenant.Quota{}) {
+		return 0
+	}
+	own, _ := event.ParseTenancy(grant.Tenancy) // checked where the grant was made
+	l := g.load(grant, own)
+	share := math.Float64frombits(l.refused.Load())
+	if share == 0 {
+		return 0
+	}
+	// Multiples of the golden ratio, modulo 1: evenly spread over any stretch
+	// of requests, and over every n-th of them.
+	u := float64(l.asked.Add(1)*0x9e3779b97f4a7c15>>11) / (1 << 53)
+	if u >= share {
+		return 0
+	}
+	return time.Second + time.Duration(u/share*float64(9*time.Second))
+}
+
 // Run moves the pressures until ctx ends.
 func (g *Gate) Run(ctx context.Context) {
 	t := time.NewTicker(tick)
@@ -217,7 +251,9 @@ func (g *Gate) step() {
 	most := 0.
 	for key, l := range g.tenants {
 		offered, taken := float64(l.offered.Swap(0)), float64(l.taken.Swap(0))
-		perSecond := offered / tick.Seconds()
+		// What was refused unread would have been as much as what was read.
+		refused := math.Float64frombits(l.refused.Load())
+		perSecond := offered / tick.Seconds() / (1 - refused)
 		l.rate += 0.3 * (perSecond - l.rate)
 		if offered == 0 {
 			if l.idle++; l.idle > idleTicks {
@@ -230,6 +266,7 @@ func (g *Gate) step() {
 		if l.quota > 0 {
 			// What is over after shedding raises the pressure in proportion.
 			over := taken/tick.Seconds()/l.quota - 1
+			l.refused.Store(math.Float64bits(min(max(1-refuseAt*l.quota/l.rate, 0), maxRefused)))
 			l.quotaP = min(max(l.quotaP+quotaGain*min(max(over, -0.1), 1), 0), maxPressure)
 		}
 		if taken > most && l.sharedP < maxShared {

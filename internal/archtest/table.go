@@ -13,7 +13,7 @@ type rule struct {
 }
 
 var table = []rule{
-	{of: "cmd/serin", may: []string{"alerting/policy", "alerting/webhook", "analysis", "analysis/verdict", "ingest", "ingest/dialect", "internal/api", "internal/event",
+	{of: "cmd/serin", may: []string{"alerting/policy", "alerting/webhook", "analysis", "analysis/verdict", "ingest", "ingest/dialect", "ingest/lane", "internal/api", "internal/event",
 		"internal/store/journal", "internal/store/segment", "internal/tenant"}},
 	{of: "alerting/policy", may: []string{"analysis/verdict"}},
 	{of: "alerting/webhook", may: []string{"analysis/verdict"}},
@@ -26,7 +26,7 @@ var table = []rule{
 	{of: "analysis/verdict", standardOnly: true},
 	{of: "analysis/evalue", standardOnly: true},
 	{of: "analysis/sketch", standardOnly: true},
-	{of: "ingest", may: []string{"ingest/admit", "ingest/beacon", "ingest/datadog", "ingest/dialect", "ingest/elastic", "ingest/faro", "ingest/otlp",
+	{of: "ingest", may: []string{"ingest/admit", "ingest/beacon", "ingest/datadog", "ingest/dialect", "ingest/elastic", "ingest/faro", "ingest/lane", "ingest/otlp",
 		"ingest/report", "ingest/sentry", "ingest/taste", "internal/event", "internal/store/batch", "internal/tenant"}},
 	{of: "ingest/admit", may: []string{"internal/event", "internal/tenant"}},
 	{of: "ingest/datadog", may: []string{"ingest/dialect", "internal/event"}},
@@ -35,6 +35,7 @@ var table = []rule{
 	{of: "ingest/otlp", may: []string{"ingest/dialect", "internal/event"}},
 	{of: "ingest/report", may: []string{"ingest/dialect", "internal/event"}},
 	{of: "ingest/sentry", may: []string{"ingest/dialect", "internal/event"}},
+	{of: "ingest/lane", standardOnly: true},
 	{of: "ingest/taste"},
 	{of: "ingest/dialect", may: []string{"internal/event"}},
 	{of: "ingest/beacon", may: []string{"internal/event"}, standardOnly: true},

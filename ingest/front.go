@@ -1,0 +1,117 @@
+package ingest
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"serin.dev/serin/ingest/dialect"
+	"serin.dev/serin/ingest/lane"
+	"serin.dev/serin/internal/event"
+)
+
+// Front returns the edge as the handler of a lane.
+func (e *Edge) Front() lane.Handler { return front{e} }
+
+// MaxBody is how many bytes a request's body may have.
+const MaxBody = event.MaxBody
+
+// TooLarge answers a request whose body is larger.
+func TooLarge(x *lane.Exchange) {
+	var a answer
+	a.cors(string(x.Get("origin")))
+	refuse(&a, "", &refusal{http.StatusRequestEntityTooLarge, event.ReasonSize, "Content-Length", string(x.Get("content-length")), "at most 1048576 bytes"})
+	a.send(x)
+}
+
+// front serves the routes of beacons in a lane.
+type front struct{ e *Edge }
+
+const nativePath = "/v1/beacons"
+
+// Match reports whether a path is one of the edge's that take posts.
+func (f front) Match(path []byte) bool {
+	if string(path) == nativePath {
+		return true
+	}
+	p, _ := routed(path)
+	return p != nil
+}
+
+// Begin checks the key before the body is read.
+func (f front) Begin(x *lane.Exchange) lane.Verdict {
+	wk, _ := x.User.(*work)
+	if wk == nil {
+		wk = new(work)
+		x.User = wk
+	}
+	a := &wk.answer
+	a.reset()
+	if string(x.Path) != nativePath {
+		return f.beginForeign(x, wk)
+	}
+	wk.head = head{queryKey(string(x.Query)), string(x.Get("origin")), string(x.Get("content-type")), string(x.Get("content-encoding")), string(x.Get("baggage"))}
+	g, ref := f.e.nativeHead(a, &wk.head)
+	if ref != nil {
+		refuse(a, name(g), ref)
+		a.send(x)
+		return lane.Done
+	}
+	wk.grant = g
+	return lane.Go
+}
+
+// Serve serves a request whose body is there.
+func (f front) Serve(x *lane.Exchange) {
+	wk := x.User.(*work)
+	if string(x.Path) == nativePath {
+		f.e.native(context.Background(), wk, wk.grant, &wk.head, x.Body)
+	} else {
+		f.e.foreign(context.Background(), wk, x.Body)
+	}
+	wk.answer.send(x)
+}
+
+// send makes an answer the reply of a lane.
+func (a *answer) send(x *lane.Exchange) {
+	x.Status, x.Type = a.status, a.ctype
+	for _, h := range a.header {
+		x.Set(h[0], h[1])
+	}
+	x.Reply = append(x.Reply[:0], a.body...)
+}
+
+// beginForeign fills in what a foreign decoder sees of a request.
+func (f front) beginForeign(x *lane.Exchange, wk *work) lane.Verdict {
+	p, key := routed(x.Path)
+	now := f.e.o.Now()
+	header := wk.visit.req.Header
+	if header == nil {
+		header = map[string]string{}
+	}
+	clear(header)
+	x.Fields(func(name, value []byte) {
+		// Of a header that is there twice the first counts.
+		lower := strings.ToLower(string(name))
+		if _, ok := header[lower]; !ok {
+			header[lower] = string(value)
+		}
+	})
+	wk.visit = visit{p: p, req: dialect.Request{Method: http.MethodPost, Target: &url.URL{Path: string(x.Path), RawQuery: string(x.Query)},
+		Header: header, Now: now.UnixMilli(), Salt: f.e.salt.of(now), Peer: x.Peer().Addr().String(), Key: key}}
+	v := &wk.visit
+	if v.req.Key == "" {
+		v.req.Key = p.key(&v.req)
+	}
+	if v.req.Key == "" && p.keyInBody(&v.req) {
+		return lane.Hand
+	}
+	a := &wk.answer
+	if ref := f.e.foreignHead(a, v); ref != nil {
+		p.refuse(a, &v.req, ref)
+		a.send(x)
+		return lane.Done
+	}
+	return lane.Go
+}
