@@ -268,9 +268,25 @@ type Seen struct {
 // ringSize is how many recent events of a tenant are kept in memory to look at.
 const ringSize = 2000
 
+// ring holds the newest events of a tenant: where they stand while their batch
+// is not sealed, and afterwards, so that no batch is kept for their sake, what
+// they say.
 type ring struct {
-	rows []Seen
+	rows []recent
 	next int
+}
+
+type recent struct {
+	b    *batch.Batch // nil: seen is filled in
+	row  int32
+	seen *Seen
+}
+
+func (r *recent) get() *Seen {
+	if r.b != nil {
+		return seen(r.b, int(r.row))
+	}
+	return r.seen
 }
 
 func (e *Engine) remember(id tenant.ID, b *batch.Batch, lo int) {
@@ -280,23 +296,7 @@ func (e *Engine) remember(id tenant.ID, b *batch.Batch, lo int) {
 		e.recent[id.String()] = r
 	}
 	for row := lo; row < b.Len(); row++ {
-		s := Seen{Kind: b.Text(batch.Kind, row), Name: b.Text(batch.Name, row), Time: b.Time(row), Received: b.Received(row), Unit: b.Text(batch.Unit, row),
-			Message: b.Text(batch.Message, row), App: b.Text(batch.App, row), Release: b.Text(batch.Release, row),
-			Tenancy: b.Text(batch.Tenancy, row), Session: b.Text(batch.Session, row), Seq: b.Seq(row), SDK: b.Text(batch.SDK, row),
-			Arms: b.Text(batch.Arms, row), Device: b.Text(batch.Device, row), Page: b.Text(batch.Page, row), Env: b.Text(batch.Env, row), User: b.Text(batch.User, row), Position: b.Position(row)}
-		if v, ok := b.Value(row); ok {
-			s.Value = &v
-		}
-		for _, a := range batch.ParseAttrs(b.Text(batch.Attrs, row)) {
-			if s.Attrs == nil {
-				s.Attrs = map[string]any{}
-			}
-			if a.Num {
-				s.Attrs[a.Key] = a.Number
-			} else {
-				s.Attrs[a.Key] = a.Text
-			}
-		}
+		s := recent{b: b, row: int32(row)}
 		if len(r.rows) < ringSize {
 			r.rows = append(r.rows, s)
 		} else {
@@ -304,6 +304,39 @@ func (e *Engine) remember(id tenant.ID, b *batch.Batch, lo int) {
 		}
 		r.next = (r.next + 1) % ringSize
 	}
+}
+
+// settle lets go of the batches that the rings refer to.
+func (e *Engine) settle() {
+	for _, r := range e.recent {
+		for i := range r.rows {
+			if one := &r.rows[i]; one.b != nil {
+				*one = recent{seen: seen(one.b, int(one.row))}
+			}
+		}
+	}
+}
+
+func seen(b *batch.Batch, row int) *Seen {
+	text := func(c batch.Column) string { return b.Text(c, row) }
+	s := &Seen{Kind: text(batch.Kind), Name: text(batch.Name), Time: b.Time(row), Received: b.Received(row), Unit: text(batch.Unit),
+		Message: text(batch.Message), App: text(batch.App), Release: text(batch.Release), Tenancy: text(batch.Tenancy), Session: text(batch.Session),
+		Seq: b.Seq(row), SDK: text(batch.SDK), Arms: text(batch.Arms), Device: text(batch.Device), Page: text(batch.Page), Env: text(batch.Env),
+		User: text(batch.User), Position: b.Position(row)}
+	if v, ok := b.Value(row); ok {
+		s.Value = &v
+	}
+	for _, a := range batch.ParseAttrs(text(batch.Attrs)) {
+		if s.Attrs == nil {
+			s.Attrs = map[string]any{}
+		}
+		if a.Num {
+			s.Attrs[a.Key] = a.Number
+		} else {
+			s.Attrs[a.Key] = a.Text
+		}
+	}
+	return s
 }
 
 // Recent returns up to limit of a tenant's newest events of an app (or of all,
@@ -315,9 +348,9 @@ func (e *Engine) Recent(id tenant.ID, app string, limit int) []Seen {
 	r := e.recent[id.String()]
 	var out []Seen
 	for i := 0; r != nil && i < len(r.rows) && len(out) < limit; i++ {
-		s := r.rows[(r.next-1-i+2*len(r.rows))%len(r.rows)]
+		s := r.rows[(r.next-1-i+2*len(r.rows))%len(r.rows)].get()
 		if app == "" || s.App == app {
-			out = append(out, s)
+			out = append(out, *s)
 		}
 	}
 	return out

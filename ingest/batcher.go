@@ -81,22 +81,6 @@ func (b *batcher) put(id tenant.ID, beacons ...*event.Beacon) (*pendingGroup, er
 	return g, nil
 }
 
-// add puts beacons into the open group and waits until the group is stored
-// and synced, or until ctx ends: then they may or may not be stored, and must
-// not be acknowledged.
-func (b *batcher) add(ctx context.Context, id tenant.ID, beacons ...*event.Beacon) error {
-	g, err := b.put(id, beacons...)
-	if err != nil {
-		return err
-	}
-	select {
-	case <-g.done:
-		return g.err
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
 // run closes groups until ctx ends, and then the last one.
 func (b *batcher) run(ctx context.Context) {
 	var wg sync.WaitGroup

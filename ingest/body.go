@@ -19,18 +19,30 @@ import (
 	"serin.dev/serin/internal/tenant"
 )
 
-// work is the scratch of one request.
+// work is what one request needs until it is answered.
 type work struct {
-	dec    beacon.Decoder
-	beacon event.Beacon
-	body   []byte // inflated
-	gz     *gzip.Reader
-	wire   bytes.Reader
+	raw    unpacker // of what net/http reads
 	answer answer
 	grant  *tenant.Grant
 	head   head
 	visit  visit
+}
+
+// decoding is what one request needs until its beacon is in a group. There are
+// as many as decode at once, and not as many as wait for the journal: what a
+// decoder has learnt of names stays in the processor's cache.
+type decoding struct {
+	dec    beacon.Decoder
+	beacon event.Beacon
+	unpack unpacker
 	known  []byte // a key of familiar that is looked up
+}
+
+// unpacker reads bodies.
+type unpacker struct {
+	body []byte
+	gz   *gzip.Reader
+	wire bytes.Reader
 }
 
 // media refuses content types other than those that are allowed; a request
@@ -52,19 +64,19 @@ func tooLarge(length int64) *refusal {
 }
 
 // inflate returns a body that is wholly in memory as it was before its
-// encoding; what it returns is the argument itself or in wk.body.
-func (wk *work) inflate(body []byte, encoding string) ([]byte, *refusal) {
+// encoding; what it returns is the argument itself or in u.body.
+func (u *unpacker) inflate(body []byte, encoding string) ([]byte, *refusal) {
 	if encoding == "" || encoding == "identity" {
 		return body, nil
 	}
-	wk.wire.Reset(body)
-	f := wk.read(&wk.wire, int64(len(body)), encoding)
-	return wk.body, f
+	u.wire.Reset(body)
+	f := u.read(&u.wire, int64(len(body)), encoding)
+	return u.body, f
 }
 
-// read reads a body into wk.body, inflated, within the limits. length is what
+// read reads a body into u.body, inflated, within the limits. length is what
 // its header says, -1 where it says nothing.
-func (wk *work) read(from io.Reader, length int64, encoding string) *refusal {
+func (u *unpacker) read(from io.Reader, length int64, encoding string) *refusal {
 	if length > event.MaxBody {
 		return tooLarge(length)
 	}
@@ -84,27 +96,27 @@ func (wk *work) read(from io.Reader, length int64, encoding string) *refusal {
 	case "gzip":
 		packed = true
 		var err error
-		if wk.gz == nil {
-			wk.gz, err = gzip.NewReader(wire)
+		if u.gz == nil {
+			u.gz, err = gzip.NewReader(wire)
 		} else {
-			err = wk.gz.Reset(wire)
+			err = u.gz.Reset(wire)
 		}
 		if err != nil {
-			wk.gz = nil
+			u.gz = nil
 			return &refusal{http.StatusBadRequest, event.ReasonEncoding, "Content-Encoding", "gzip", "a body that is gzip"}
 		}
-		src = wk.gz
+		src = u.gz
 	default:
 		return &refusal{http.StatusUnsupportedMediaType, event.ReasonEncoding, "Content-Encoding", enc, "none, gzip or deflate"}
 	}
-	wk.body = wk.body[:0]
+	u.body = u.body[:0]
 	for {
-		if len(wk.body) == cap(wk.body) {
-			wk.body = append(wk.body, 0)[:len(wk.body)]
+		if len(u.body) == cap(u.body) {
+			u.body = append(u.body, 0)[:len(u.body)]
 		}
-		n, err := src.Read(wk.body[len(wk.body):cap(wk.body)])
-		wk.body = wk.body[:len(wk.body)+n]
-		size := len(wk.body)
+		n, err := src.Read(u.body[len(u.body):cap(u.body)])
+		u.body = u.body[:len(u.body)+n]
+		size := len(u.body)
 		switch {
 		case size > event.MaxBody || wire.n > event.MaxBody:
 			return &refusal{http.StatusRequestEntityTooLarge, event.ReasonSize, "body", fmt.Sprintf("over %d bytes", event.MaxBody), fmt.Sprintf("at most %d bytes, inflated", event.MaxBody)}

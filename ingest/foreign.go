@@ -168,8 +168,8 @@ const maxDSN = 4 << 10
 
 // foreignHTTP is the way of foreign bodies over net/http.
 func (e *Edge) foreignHTTP(p *protocol, w http.ResponseWriter, r *http.Request) {
-	wk := e.decoders.Get().(*work)
-	defer e.decoders.Put(wk)
+	wk := e.works.Get().(*work)
+	defer e.works.Put(wk)
 	a := &wk.answer
 	a.reset()
 	defer a.writeTo(w)
@@ -201,7 +201,7 @@ func (e *Edge) foreignHTTP(p *protocol, w http.ResponseWriter, r *http.Request) 
 	}
 	ref := e.foreignHead(a, v)
 	if ref == nil {
-		if ref = wk.read(body, r.ContentLength, ""); ref != nil { // inflated where it is decoded
+		if ref = wk.raw.read(body, r.ContentLength, ""); ref != nil { // inflated where it is decoded
 			rejected("beacon", name(v.grant), ref.reason, 1)
 		}
 	}
@@ -209,7 +209,7 @@ func (e *Edge) foreignHTTP(p *protocol, w http.ResponseWriter, r *http.Request) 
 		p.refuse(a, &v.req, ref)
 		return
 	}
-	e.foreign(r.Context(), wk, wk.body)
+	e.foreign(r.Context(), wk, wk.raw.body)
 }
 
 // foreignHead checks, and counts, what can be checked before the body is read.

@@ -40,7 +40,8 @@ type Edge struct {
 	o        Options
 	batcher  *batcher
 	metrics  *metricSet
-	decoders sync.Pool
+	works    sync.Pool // of *work
+	decoders sync.Pool // of *decoding
 	mux      *http.ServeMux
 	salt     salt
 	gate     *admit.Gate
@@ -60,7 +61,8 @@ func New(o Options) *Edge {
 	if o.Taster != nil {
 		e.tasters = taste.New[sip, swallowed](taste.Options{Command: o.Taster, Tasters: o.Tasters, Logger: o.Logger, Now: o.Now})
 	}
-	e.decoders.New = func() any { return new(work) }
+	e.works.New = func() any { return new(work) }
+	e.decoders.New = func() any { return new(decoding) }
 	e.mux.HandleFunc("POST /v1/beacons", e.beacons)
 	e.mux.HandleFunc("OPTIONS /v1/beacons", e.preflight)
 	e.mux.HandleFunc("GET /v1/stream", e.stream)

@@ -41,21 +41,21 @@ func (e *Edge) authorize(a *answer, key, origin string) (*tenant.Grant, *refusal
 
 // beacons is the native way over net/http.
 func (e *Edge) beacons(w http.ResponseWriter, r *http.Request) {
-	wk := e.decoders.Get().(*work)
-	defer e.decoders.Put(wk)
+	wk := e.works.Get().(*work)
+	defer e.works.Put(wk)
 	a := &wk.answer
 	a.reset()
 	defer a.writeTo(w)
 	h := head{r.URL.Query().Get("key"), r.Header.Get("Origin"), r.Header.Get("Content-Type"), r.Header.Get("Content-Encoding"), r.Header.Get("Baggage")}
 	g, ref := e.nativeHead(a, &h)
 	if ref == nil {
-		ref = wk.read(r.Body, r.ContentLength, "")
+		ref = wk.raw.read(r.Body, r.ContentLength, "")
 	}
 	if ref != nil {
 		refuse(a, name(g), ref)
 		return
 	}
-	e.native(r.Context(), wk, g, &h, wk.body)
+	e.native(r.Context(), wk, g, &h, wk.raw.body)
 }
 
 // nativeHead checks what can be checked before the body is read.
@@ -95,72 +95,100 @@ func name(g *tenant.Grant) string {
 func (e *Edge) native(ctx context.Context, wk *work, g *tenant.Grant, h *head, body []byte) {
 	start := time.Now()
 	a := &wk.answer
-	bad, ref := e.decodeNative(ctx, wk, g, h, body)
+	t, ref := e.take(ctx, g, h, body)
 	if ref != nil {
+		if ref.status == http.StatusServiceUnavailable || ref.status == http.StatusTooManyRequests {
+			a.retry(2 * time.Second)
+		}
 		refuse(a, g.Tenant.String(), ref)
 		return
 	}
-	b := &wk.beacon
-	sent := len(b.Events) + len(bad)
+	if err := e.wait(ctx, t.group); err != nil {
+		if ctx.Err() != nil {
+			return // the client has gone, and is told nothing
+		}
+		rejected("event", g.Tenant.String(), event.ReasonBusy, t.sent)
+		a.retry(2 * time.Second)
+		refuse(a, g.Tenant.String(), busy(err))
+		return
+	}
+	e.metrics.accepted.Add(t.accepted)
+	e.metrics.beacons.Inc()
+	for i := range t.rejected {
+		rejected("event", g.Tenant.String(), t.rejected[i].Reason, 1)
+	}
+	e.advise(a, g, t.tenancy)
+	a.taken(t.accepted, t.shed, t.rejected)
+	e.metrics.ack.UpdateDuration(start)
+}
+
+func busy(err error) *refusal {
+	return &refusal{http.StatusServiceUnavailable, event.ReasonBusy, "journal", err.Error(), "a journal with room; send the same beacon again"}
+}
+
+// taken is a native beacon that is in a group.
+type taken struct {
+	group          *pendingGroup
+	sent, accepted int
+	shed           int
+	tenancy        event.Tenancy
+	rejected       []rejection
+}
+
+// take decodes and admits a native beacon, and puts it into a group.
+func (e *Edge) take(ctx context.Context, g *tenant.Grant, h *head, body []byte) (t taken, ref *refusal) {
+	d := e.decoders.Get().(*decoding)
+	defer e.decoders.Put(d)
+	bad, ref := e.decodeNative(ctx, d, g, h, body)
+	if ref != nil {
+		return t, ref
+	}
+	b := &d.beacon
+	t.sent = len(b.Events) + len(bad)
 	if h.baggage != "" {
 		b.Tenancy = max(b.Tenancy, admit.Claimed(h.baggage))
 	}
 	whole, late := admit.Beacon(g, b, e.o.Now().UnixMilli())
 	if whole != nil {
-		rejected("event", g.Tenant.String(), whole.Reason, sent)
-		refuse(a, g.Tenant.String(), &refusal{http.StatusForbidden, whole.Reason, whole.Field, whole.Value, whole.Want})
-		return
+		rejected("event", g.Tenant.String(), whole.Reason, t.sent)
+		return t, &refusal{http.StatusForbidden, whole.Reason, whole.Field, whole.Value, whole.Want}
 	}
-	shed := e.gate.Shed(g, b)
-	accepted := len(b.Events)
-	if err := e.store(ctx, g, b); err != nil {
-		if ctx.Err() != nil {
-			return // the client has gone, and is told nothing
-		}
-		rejected("event", g.Tenant.String(), event.ReasonBusy, sent)
-		a.retry(2 * time.Second)
-		refuse(a, g.Tenant.String(), &refusal{http.StatusServiceUnavailable, event.ReasonBusy, "journal", err.Error(), "a journal with room; send the same beacon again"})
-		return
+	t.shed = e.gate.Shed(g, b)
+	t.accepted, t.tenancy, t.rejected = len(b.Events), b.Tenancy, rejections(t.sent, bad, late)
+	var err error
+	if t.group, err = e.batcher.put(g.Tenant, b); err != nil {
+		rejected("event", g.Tenant.String(), event.ReasonBusy, t.sent)
+		return t, busy(err)
 	}
-	e.metrics.accepted.Add(accepted)
-	e.metrics.beacons.Inc()
-	for _, b := range bad {
-		rejected("event", g.Tenant.String(), b.Reason, 1)
-	}
-	for _, b := range late {
-		rejected("event", g.Tenant.String(), b.Reason, 1)
-	}
-	e.advise(a, g, b.Tenancy)
-	a.taken(accepted, shed, rejections(sent, bad, late))
-	e.metrics.ack.UpdateDuration(start)
+	return t, nil
 }
 
-// decodeNative decodes a body into wk.beacon: here, or in a taster where it is
+// decodeNative decodes a body into d.beacon: here, or in a taster where it is
 // strange.
-func (e *Edge) decodeNative(ctx context.Context, wk *work, g *tenant.Grant, h *head, body []byte) ([]beacon.Rejection, *refusal) {
+func (e *Edge) decodeNative(ctx context.Context, d *decoding, g *tenant.Grant, h *head, body []byte) ([]beacon.Rejection, *refusal) {
 	strange := false
 	if e.tasters != nil {
-		wk.known = familiarKey(wk.known[:0], g, body)
-		strange = e.o.TasteNative || h.encoding != "" || e.familiar.strange(wk.known)
+		d.known = familiarKey(d.known[:0], g, body)
+		strange = e.o.TasteNative || h.encoding != "" || e.familiar.strange(d.known)
 	}
 	if !strange {
-		plain, ref := wk.inflate(body, h.encoding)
+		plain, ref := d.unpack.inflate(body, h.encoding)
 		if ref != nil {
 			return nil, ref
 		}
-		bad, ref, ok := wk.decode(plain)
+		bad, ref, ok := d.decode(plain)
 		if ok || e.tasters == nil {
 			return bad, ref
 		}
-		e.familiar.forget(wk.known) // and a child looks at it
+		e.familiar.forget(d.known) // and a child looks at it
 	}
 	q := sip{Protocol: "native", Target: "/v1/beacons", Request: dialect.Request{Body: body, Header: map[string]string{"content-encoding": h.encoding}}}
 	res, ref := e.taste(ctx, g, &q)
 	if ref != nil {
 		return nil, ref
 	}
-	e.familiar.passed(wk.known)
-	wk.beacon = res.Beacons[0]
+	e.familiar.passed(d.known)
+	d.beacon = res.Beacons[0]
 	bad := make([]beacon.Rejection, len(res.Rejected))
 	for i, r := range res.Rejected {
 		bad[i] = beacon.Rejection{Index: r.Index, Reason: r.Reason, Field: r.Field, Value: r.Value, Want: r.Want}
@@ -170,15 +198,15 @@ func (e *Edge) decodeNative(ctx context.Context, wk *work, g *tenant.Grant, h *h
 
 // decode decodes a body in this process. ok is false where the decoder
 // panicked, which no body should make it do.
-func (wk *work) decode(body []byte) (bad []beacon.Rejection, ref *refusal, ok bool) {
+func (d *decoding) decode(body []byte) (bad []beacon.Rejection, ref *refusal, ok bool) {
 	defer func() {
 		if r := recover(); r != nil {
-			wk.dec = beacon.Decoder{} // whatever state it was left in
+			d.dec = beacon.Decoder{} // whatever state it was left in
 			bad, ref, ok = nil, &refusal{http.StatusBadRequest, event.ReasonPoison, "body", "", "a body that can be decoded"}, false
 		}
 	}()
-	wk.beacon.Reset()
-	bad, err := wk.dec.Decode(body, &wk.beacon)
+	d.beacon.Reset()
+	bad, err := d.dec.Decode(body, &d.beacon)
 	if err != nil {
 		return nil, malformed(err), true
 	}
@@ -198,14 +226,27 @@ func malformed(err error) *refusal {
 	return &refusal{status, de.Reason, de.Field, de.Value, de.Want}
 }
 
-// store waits until beacons are stored, and tells the gate how long it took.
+// store waits until beacons are stored.
 func (e *Edge) store(ctx context.Context, g *tenant.Grant, beacons ...*event.Beacon) error {
-	start := time.Now()
-	err := e.batcher.add(ctx, g.Tenant, beacons...)
-	if ctx.Err() == nil {
-		e.gate.Waited(time.Since(start))
+	group, err := e.batcher.put(g.Tenant, beacons...)
+	if err != nil {
+		return err
 	}
-	return err
+	return e.wait(ctx, group)
+}
+
+// wait waits until a group is stored and synced, and tells the gate how long
+// that took; or until ctx ends: then it may or may not be stored, and must not
+// be acknowledged.
+func (e *Edge) wait(ctx context.Context, group *pendingGroup) error {
+	start := time.Now()
+	select {
+	case <-group.done:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	e.gate.Waited(time.Since(start))
+	return group.err
 }
 
 // advise tells an SDK which classes to hold.

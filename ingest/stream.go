@@ -15,7 +15,6 @@ import (
 	"github.com/gorilla/websocket"
 
 	"serin.dev/serin/ingest/admit"
-	"serin.dev/serin/ingest/beacon"
 	"serin.dev/serin/internal/event"
 	"serin.dev/serin/internal/tenant"
 )
@@ -214,8 +213,8 @@ func (e *Edge) read(s *stream, least event.Tenancy) {
 // group. It returns an answer for each, and for each that is stored the group
 // that it waits for.
 func (e *Edge) message(g *tenant.Grant, least event.Tenancy, body []byte) ([]ack, []*pendingGroup) {
-	wk := e.decoders.Get().(*work)
-	defer e.decoders.Put(wk)
+	d := e.decoders.Get().(*decoding)
+	defer e.decoders.Put(d)
 	var answers []ack
 	var groups []*pendingGroup
 	for line := range bytes.SplitSeq(body, []byte("\n")) {
@@ -226,7 +225,7 @@ func (e *Edge) message(g *tenant.Grant, least event.Tenancy, body []byte) ([]ack
 			answers = append(answers, ack{Index: len(answers), Error: &nack{event.ReasonCount, "message", "more", fmt.Sprintf("at most %d beacons in a message", event.MaxEvents), false}})
 			return answers, append(groups, nil)
 		}
-		a, group := e.one(g, least, wk, line)
+		a, group := e.one(g, least, d, line)
 		a.Index = len(answers)
 		answers, groups = append(answers, a), append(groups, group)
 	}
@@ -236,16 +235,13 @@ func (e *Edge) message(g *tenant.Grant, least event.Tenancy, body []byte) ([]ack
 	return answers, groups
 }
 
-func (e *Edge) one(g *tenant.Grant, least event.Tenancy, wk *work, body []byte) (ack, *pendingGroup) {
-	bad, err := wk.dec.Decode(body, &wk.beacon)
-	if err != nil {
-		var de *beacon.Error
-		if !errors.As(err, &de) {
-			de = &beacon.Error{Reason: event.ReasonJSON, Field: "body", Want: "a beacon"}
-		}
-		return ack{Error: &nack{de.Reason, de.Field, de.Value, de.Want, false}}, nil
+func (e *Edge) one(g *tenant.Grant, least event.Tenancy, d *decoding, body []byte) (ack, *pendingGroup) {
+	// The batcher's and the tasters' own time limits bound it.
+	bad, ref := e.decodeNative(context.Background(), d, g, &head{}, body)
+	if ref != nil {
+		return ack{Error: &nack{ref.reason, ref.field, shortened(ref.value), ref.want, ref.status == http.StatusServiceUnavailable || ref.status == http.StatusTooManyRequests}}, nil
 	}
-	b := &wk.beacon
+	b := &d.beacon
 	b.Tenancy = max(b.Tenancy, least)
 	a := ack{Session: b.Session, Seq: b.Seq}
 	sent := len(b.Events) + len(bad)

@@ -55,15 +55,15 @@ func decodeSip(q *sip) swallowed {
 	if q.Protocol == "datadog" && datadog.Deflated(req) {
 		encoding = "deflate"
 	}
-	wk := new(work)
-	body, f := wk.inflate(req.Body, encoding)
+	d := new(decoding)
+	body, f := d.unpack.inflate(req.Body, encoding)
 	if f != nil {
 		return swallowed{Refusal: &spat{f.status, f.reason, f.field, f.value, f.want}}
 	}
 	req.Body = body
 	var res dialect.Result
 	if q.Protocol == "native" {
-		res, err = decodeNative(wk, body)
+		res, err = decodeNative(d, body)
 	} else {
 		i := slices.IndexFunc(protocols, func(p protocol) bool { return p.name == q.Protocol })
 		if i < 0 {
@@ -81,8 +81,8 @@ func decodeSip(q *sip) swallowed {
 	return swallowed{Result: res}
 }
 
-func decodeNative(wk *work, body []byte) (dialect.Result, error) {
-	bad, err := wk.dec.Decode(body, &wk.beacon)
+func decodeNative(d *decoding, body []byte) (dialect.Result, error) {
+	bad, err := d.dec.Decode(body, &d.beacon)
 	if err != nil {
 		var be *beacon.Error
 		if errors.As(err, &be) {
@@ -90,7 +90,7 @@ func decodeNative(wk *work, body []byte) (dialect.Result, error) {
 		}
 		return dialect.Result{}, err
 	}
-	res := dialect.Result{Beacons: []event.Beacon{wk.beacon}}
+	res := dialect.Result{Beacons: []event.Beacon{d.beacon}}
 	for _, b := range bad {
 		res.Rejected = append(res.Rejected, dialect.Rejection{Index: b.Index, Reason: b.Reason, Field: b.Field, Value: b.Value, Want: b.Want})
 	}

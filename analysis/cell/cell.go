@@ -28,9 +28,60 @@ type Cell struct {
 	Values  *sketch.Histogram // of events; nil for a guardrail
 }
 
-// Store holds cells. It is not safe for concurrent use. Its field is kept in
-// checkpoints.
-type Store struct{ Cells map[Key]*Cell }
+// Store holds cells. It is not safe for concurrent use. Its exported field is
+// kept in checkpoints.
+type Store struct {
+	Cells map[Key]*Cell
+	near  map[cohort]*near
+}
+
+// cohort is a key without its metric.
+type cohort struct {
+	Tenant, App, Tenancy, Release, Device string
+	Minute                                int64
+}
+
+// near leads to the cells of one cohort by a short way: all events of a beacon
+// are of one cohort.
+type near struct {
+	guardrails [session.Metrics]*Cell
+	vitals     map[string]*Cell // by the vital's name
+}
+
+// maxNear bounds the short ways; they are made anew from the cells.
+const maxNear = 4096
+
+func (s *Store) cohort(c cohort) *near {
+	n := s.near[c]
+	if n == nil {
+		if s.near == nil || len(s.near) == maxNear {
+			s.near = make(map[cohort]*near, 64)
+		}
+		n = &near{vitals: map[string]*Cell{}}
+		s.near[c] = n
+	}
+	return n
+}
+
+func (c cohort) key(metric string) Key {
+	return Key{Tenant: c.Tenant, App: c.App, Tenancy: c.Tenancy, Release: c.Release, Device: c.Device, Metric: metric, Minute: c.Minute}
+}
+
+func (s *Store) guardrail(c cohort, n *near, m session.Metric) *Cell {
+	if n.guardrails[m] == nil {
+		n.guardrails[m] = s.at(c.key(m.String()))
+	}
+	return n.guardrails[m]
+}
+
+func (s *Store) vital(c cohort, n *near, name string) *Cell {
+	v := n.vitals[name]
+	if v == nil {
+		v = s.at(c.key("vital:" + name))
+		n.vitals[name] = v
+	}
+	return v
+}
 
 // NewStore returns an empty store.
 func NewStore() *Store { return &Store{Cells: map[Key]*Cell{}} }
@@ -43,6 +94,7 @@ func (s *Store) Forget(now int64) {
 	for k := range s.Cells {
 		if k.Minute < now-Retention {
 			delete(s.Cells, k)
+			s.near = nil // may lead there
 		}
 	}
 }
@@ -59,33 +111,31 @@ func (s *Store) at(k Key) *Cell {
 // Add applies the rows [lo, hi) of one beacon: first says that the session
 // began with it, failed lists what it failed just now.
 func (s *Store) Add(se *session.Session, b *batch.Batch, lo, hi int, first bool, failed []session.Metric) {
-	k := Key{Tenant: se.Key.Tenant, App: se.Key.App, Tenancy: b.Text(batch.Tenancy, lo), Release: b.Text(batch.Release, lo),
+	c := cohort{Tenant: se.Key.Tenant, App: se.Key.App, Tenancy: b.Text(batch.Tenancy, lo), Release: b.Text(batch.Release, lo),
 		Device: b.Text(batch.Device, lo), Minute: se.Entered - se.Entered%60_000}
+	n := s.cohort(c)
 	if first {
 		for m := range session.Metrics {
-			k.Metric = m.String()
-			s.at(k).Exposed++
+			s.guardrail(c, n, m).Exposed++
 		}
 	}
 	for _, m := range failed {
-		k.Metric = m.String()
-		s.at(k).Failed++
+		s.guardrail(c, n, m).Failed++
 	}
 	for r := lo; r < hi; r++ {
 		v, ok := b.Value(r)
 		if !ok || b.Kind(r) != event.Vital {
 			continue
 		}
-		k.Metric = "vital:" + b.Text(batch.Name, r)
-		c := s.at(k)
-		if c.Values == nil {
-			c.Values = sketch.NewHistogram()
+		to := s.vital(c, n, b.Text(batch.Name, r))
+		if to.Values == nil {
+			to.Values = sketch.NewHistogram()
 		}
 		// A vital is finite and not negative: the edge refused all others.
-		if err := c.Values.Add(v); err != nil {
+		if err := to.Values.Add(v); err != nil {
 			panic("BUG: " + err.Error())
 		}
-		c.Exposed++
+		to.Exposed++
 	}
 }
 

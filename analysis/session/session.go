@@ -201,8 +201,7 @@ func Failure(b *batch.Batch, row int) (Metric, bool) {
 	case event.Crash, event.ANR:
 		return Errors, true
 	case event.Error:
-		handled, ok := attr(b, row, "handled")
-		return Errors, !ok || handled.Text != "true"
+		return Errors, !b.HasAttr(row, "handled", "true")
 	case event.Vital:
 		v, ok := b.Value(row)
 		if !ok || math.IsNaN(v) {
@@ -217,21 +216,11 @@ func Failure(b *batch.Batch, row int) (Metric, bool) {
 			return CLS, v > GoodCLS
 		}
 	case event.Request:
-		a, ok := attr(b, row, "failed")
-		return Requests, ok && a.Text == "true"
+		return Requests, b.HasAttr(row, "failed", "true")
 	case event.NetFail:
 		return Requests, true
 	}
 	return 0, false
-}
-
-func attr(b *batch.Batch, row int, key string) (event.Attr, bool) {
-	for _, a := range batch.ParseAttrs(b.Text(batch.Attrs, row)) {
-		if a.Key == key {
-			return a, true
-		}
-	}
-	return event.Attr{}, false
 }
 
 // Sweep forgets sessions whose last beacon is older than [TTL], at most once a

@@ -17,6 +17,8 @@ const (
 	textChunk = 4096 // bytes of text that share an allocation
 	maxShared = 512  // bytes of a text that goes into a chunk
 	attrChunk = 64   // attributes that share an allocation
+
+	nearSize = 256
 )
 
 // memory is where decoded texts and attributes live. Nothing that it gave out
@@ -24,6 +26,7 @@ const (
 // alive is at most a chunk more than they say.
 type memory struct {
 	table map[string]string
+	near  [nearSize]string // by a weak hash; each a text that was given out
 	bytes int
 	chunk strings.Builder
 	attrs []event.Attr // the rest of a chunk of attributes: its length is what is given out
@@ -32,11 +35,23 @@ type memory struct {
 // intern returns b as a string and allocates only if b is new. It is for what
 // repeats from beacon to beacon: names, context, keys.
 func (m *memory) intern(b []byte) string {
+	if len(b) == 0 || len(b) > maxInternedText {
+		return m.text(b)
+	}
+	// Most names are the same few hundred: a glance at the one place where such
+	// a name was last seen costs a third of a look-up in the table.
+	at := &m.near[(uint(b[0])*7+uint(b[len(b)/2])*31+uint(b[len(b)-1])*131+uint(len(b))*17)%nearSize]
+	if *at == string(b) {
+		return *at
+	}
+	s := m.find(b)
+	*at = s
+	return s
+}
+
+func (m *memory) find(b []byte) string {
 	if s, ok := m.table[string(b)]; ok { // the compiler makes no string of b here
 		return s
-	}
-	if len(b) > maxInternedText {
-		return m.text(b)
 	}
 	if m.table == nil {
 		m.table = make(map[string]string, 64)

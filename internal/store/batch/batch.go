@@ -104,17 +104,36 @@ type dict struct {
 	code   uint32
 }
 
-func (d *dict) append(s string) {
-	if len(d.codes) == 0 || s != d.last {
-		code, ok := d.index[s]
-		if !ok {
-			code = uint32(len(d.values))
-			d.index[s] = code
-			d.values = append(d.values, s)
-		}
-		d.last, d.code = d.values[code], code // s may be in memory that the caller reuses
+func (d *dict) append(s string) { d.codes = append(d.codes, d.of(s)) }
+
+// of returns the code of a text, which is copied where it is new: s may be in
+// memory that the caller reuses.
+func (d *dict) of(s string) uint32 {
+	if len(d.values) > 0 && s == d.last {
+		return d.code
 	}
-	d.codes = append(d.codes, d.code)
+	code, ok := d.index[s]
+	if !ok {
+		code = uint32(len(d.values))
+		s = strings.Clone(s)
+		d.index[s] = code
+		d.values = append(d.values, s)
+	}
+	d.last, d.code = d.values[code], code
+	return code
+}
+
+// ofBytes is of for a text that is still bytes.
+func (d *dict) ofBytes(b []byte) uint32 {
+	if len(d.values) > 0 && string(b) == d.last {
+		return d.code
+	}
+	code, ok := d.index[string(b)]
+	if !ok {
+		return d.of(string(b))
+	}
+	d.last, d.code = d.values[code], code
+	return code
 }
 
 // copyStrings appends a plain column. Only a text that is new is copied.
@@ -156,20 +175,33 @@ func (d *dict) copyCodes(a *array.Dictionary, words *array.String) error {
 	return nil
 }
 
+// perEvent are the dictionary columns that differ from event to event; the
+// others are the beacon's.
+var perEvent = [dictColumns]bool{Kind: true, Name: true, Unit: true, Attrs: true, Message: true, Stack: true}
+
 // Batch holds the events of one partition as columns. Build it with
 // [Batch.Append] or [FromRecord], read it with its accessors or as an Arrow
 // record. It is not safe for concurrent use.
+//
+// What the events of a beacon have in common is held once for the beacon, and
+// written out for each row only in the record: two thirds of a row's bytes.
 type Batch struct {
 	Partition
-	dicts    [dictColumns]dict
+	dicts [dictColumns]dict // codes by row where perEvent, else by beacon
+	// By beacon.
 	position []int64
 	ordinal  []int32
 	seq      []int64
-	index    []int32
-	time     []int64
 	received []int64
-	value    []float64
-	valid    []byte // bitmap of value
+	// By row.
+	beacon []int32 // index of the row's beacon
+	index  []int32
+	time   []int64
+	value  []float64
+	valid  []byte // bitmap of value
+
+	kinds   []event.Kind // of the codes of the column Kind, as far as they were asked for
+	scratch []byte
 }
 
 // New returns an empty batch of a partition.
@@ -186,41 +218,69 @@ func New(p Partition) *Batch {
 // neither, so that each accepted beacon has a row. position is that of the
 // journal message, ordinal the beacon's number within it.
 func (b *Batch) Append(position uint64, ordinal int, bc *event.Beacon) {
-	arms := ArmsText(bc.Arms)
-	if len(bc.Events) == 0 && len(bc.Drops) == 0 {
-		b.row(position, ordinal, 0, arms, bc, &event.One{Kind: event.Session, Name: "beat", Time: bc.Received})
-		return
-	}
+	b.head(position, ordinal, bc)
 	n := 0
 	for i := range bc.Events {
-		b.row(position, ordinal, n, arms, bc, &bc.Events[i])
+		b.row(n, &bc.Events[i])
 		n++
 	}
 	for i := range bc.Drops {
 		d := &bc.Drops[i]
-		b.row(position, ordinal, n, arms, bc, &event.One{Kind: event.Drop, Name: d.Cause,
-			Time: bc.Received, Value: float64(d.Count), HasVal: true})
+		b.row(n, &event.One{Kind: event.Drop, Name: d.Cause, Time: bc.Received, Value: float64(d.Count), HasVal: true})
 		n++
+	}
+	if n == 0 {
+		b.row(0, &event.One{Kind: event.Session, Name: "beat", Time: bc.Received})
 	}
 }
 
-func (b *Batch) row(position uint64, ordinal, index int, arms string, bc *event.Beacon, e *event.One) {
+// head appends what the rows of a beacon have in common.
+func (b *Batch) head(position uint64, ordinal int, bc *event.Beacon) {
 	c := &bc.Ctx
-	for i, s := range [dictColumns]string{
-		Tenant: b.Partition.Tenant.String(), App: b.Partition.App, Release: string(b.Partition.Release), Tenancy: bc.Tenancy.String(), Arms: arms,
-		SDK: bc.SDK, Platform: c.Platform, OS: c.OS, Browser: c.Browser, Device: c.Device, Network: c.Network,
-		Country: c.Country, Page: c.Page, Env: c.Env, Kind: e.Kind.String(), Name: e.Name, Unit: e.Unit,
-		Attrs: AttrsText(e.Attrs), Message: e.Message, Stack: e.Stack, Session: bc.Session, User: bc.User,
+	for _, f := range [...]struct {
+		col  Column
+		text string
+	}{
+		{Tenant, b.Partition.Tenant.String()}, {App, b.Partition.App}, {Release, string(b.Partition.Release)}, {Tenancy, bc.Tenancy.String()},
+		{SDK, bc.SDK}, {Platform, c.Platform}, {OS, c.OS}, {Browser, c.Browser}, {Device, c.Device}, {Network, c.Network},
+		{Country, c.Country}, {Page, c.Page}, {Env, c.Env}, {Session, bc.Session}, {User, bc.User},
 	} {
-		b.dicts[i].append(s)
+		b.dicts[f.col].append(f.text)
 	}
-	n := len(b.position)
+	arms := &b.dicts[Arms]
+	arms.codes = append(arms.codes, arms.arms(bc.Arms))
 	b.position = append(b.position, int64(position))
 	b.ordinal = append(b.ordinal, int32(ordinal))
 	b.seq = append(b.seq, int64(bc.Seq))
-	b.index = append(b.index, int32(index))
-	b.time = append(b.time, e.Time)
 	b.received = append(b.received, bc.Received)
+}
+
+// arms returns the code of a set of arms. One arm is what most sessions are on,
+// and its text needs no sorting.
+func (d *dict) arms(arms []event.Arm) uint32 {
+	if len(arms) != 1 {
+		return d.of(ArmsText(arms))
+	}
+	var scratch [2 * event.MaxName]byte
+	t := appendEscaped(scratch[:0], arms[0].Change)
+	t = append(t, '=')
+	return d.ofBytes(appendEscaped(t, arms[0].Variant))
+}
+
+// row appends an event of the newest beacon.
+func (b *Batch) row(index int, e *event.One) {
+	b.beacon = append(b.beacon, int32(len(b.position)-1))
+	b.index = append(b.index, int32(index))
+	b.dicts[Kind].append(e.Kind.String())
+	b.dicts[Name].append(e.Name)
+	b.dicts[Unit].append(e.Unit)
+	b.dicts[Message].append(e.Message)
+	b.dicts[Stack].append(e.Stack)
+	b.scratch = appendAttrs(b.scratch[:0], e.Attrs)
+	attrs := &b.dicts[Attrs]
+	attrs.codes = append(attrs.codes, attrs.ofBytes(b.scratch))
+	n := len(b.time)
+	b.time = append(b.time, e.Time)
 	if n%8 == 0 {
 		b.valid = append(b.valid, 0)
 	}
@@ -233,31 +293,54 @@ func (b *Batch) row(position uint64, ordinal, index int, arms string, bc *event.
 }
 
 // Len returns the number of rows.
-func (b *Batch) Len() int { return len(b.position) }
+func (b *Batch) Len() int { return len(b.time) }
 
 // Text returns a dictionary column's text in a row.
 func (b *Batch) Text(c Column, row int) string {
 	d := &b.dicts[c]
-	return d.values[d.codes[row]]
+	return d.values[b.Code(c, row)]
 }
 
 // Code returns a dictionary column's code in a row; equal codes are equal texts.
-func (b *Batch) Code(c Column, row int) uint32 { return b.dicts[c].codes[row] }
+func (b *Batch) Code(c Column, row int) uint32 {
+	if !perEvent[c] {
+		row = int(b.beacon[row])
+	}
+	return b.dicts[c].codes[row]
+}
 
 // Kind returns the kind of the event in a row.
 func (b *Batch) Kind(row int) event.Kind {
-	k, _ := event.ParseKind([]byte(b.Text(Kind, row)))
-	return k
+	d := &b.dicts[Kind]
+	for code := len(b.kinds); code < len(d.values); code++ {
+		k, _ := event.ParseKind([]byte(d.values[code]))
+		b.kinds = append(b.kinds, k)
+	}
+	return b.kinds[d.codes[row]]
+}
+
+// HasAttr reports whether the event in a row has an attribute with a key and a
+// text, neither of which may need escaping, as [AttrsText] does it.
+func (b *Batch) HasAttr(row int, key, text string) bool {
+	attrs := b.Text(Attrs, row)
+	for len(attrs) > len(key) {
+		one, rest, _ := strings.Cut(attrs, ";")
+		if len(one) == len(key)+1+len(text) && one[:len(key)] == key && one[len(key)] == '=' && one[len(key)+1:] == text {
+			return true
+		}
+		attrs = rest
+	}
+	return false
 }
 
 // Position returns the journal position of a row.
-func (b *Batch) Position(row int) uint64 { return uint64(b.position[row]) }
+func (b *Batch) Position(row int) uint64 { return uint64(b.position[b.beacon[row]]) }
 
 // Ordinal returns the number of a row's beacon within its message.
-func (b *Batch) Ordinal(row int) int { return int(b.ordinal[row]) }
+func (b *Batch) Ordinal(row int) int { return int(b.ordinal[b.beacon[row]]) }
 
 // Seq returns the sequence number of a row's beacon.
-func (b *Batch) Seq(row int) uint32 { return uint32(b.seq[row]) }
+func (b *Batch) Seq(row int) uint32 { return uint32(b.seq[b.beacon[row]]) }
 
 // Index returns the number of a row's event within its beacon.
 func (b *Batch) Index(row int) int { return int(b.index[row]) }
@@ -266,16 +349,16 @@ func (b *Batch) Index(row int) int { return int(b.index[row]) }
 func (b *Batch) Time(row int) int64 { return b.time[row] }
 
 // Received returns when the server received a row, in Unix ms.
-func (b *Batch) Received(row int) int64 { return b.received[row] }
+func (b *Batch) Received(row int) int64 { return b.received[b.beacon[row]] }
 
 // Value returns the value of a row and whether it has one; 0 if not.
 func (b *Batch) Value(row int) (float64, bool) {
 	return b.value[row], b.valid[row/8]&(1<<(row%8)) != 0
 }
 
-// Record returns the rows as an Arrow record that shares the batch's memory:
-// the batch must not be appended to while the record lives. The caller
-// releases it.
+// Record returns the rows as an Arrow record that shares the batch's memory
+// where it can: the batch must not be appended to while the record lives. The
+// caller releases it.
 func (b *Batch) Record() arrow.Record {
 	n := b.Len()
 	cols := make([]arrow.Array, 0, int(columns))
@@ -286,27 +369,40 @@ func (b *Batch) Record() arrow.Record {
 	}
 	for i := range b.dicts {
 		d := &b.dicts[i]
+		codes := d.codes
+		if !perEvent[i] {
+			codes = spread(b.beacon, codes)
+		}
 		sb := array.NewStringBuilder(memory.DefaultAllocator)
 		sb.AppendValues(d.values, nil)
 		values := sb.NewArray()
 		sb.Release()
-		data := array.NewDataWithDictionary(dictType, n, []*memory.Buffer{nil, wrap(d.codes)}, 0, 0, values.Data().(*array.Data))
+		data := array.NewDataWithDictionary(dictType, n, []*memory.Buffer{nil, wrap(codes)}, 0, 0, values.Data().(*array.Data))
 		cols = append(cols, array.NewDictionaryData(data))
 		data.Release()
 		values.Release()
 	}
-	add(arrow.PrimitiveTypes.Int64, []*memory.Buffer{nil, wrap(b.position)}, 0)
-	add(arrow.PrimitiveTypes.Int32, []*memory.Buffer{nil, wrap(b.ordinal)}, 0)
-	add(arrow.PrimitiveTypes.Int64, []*memory.Buffer{nil, wrap(b.seq)}, 0)
+	add(arrow.PrimitiveTypes.Int64, []*memory.Buffer{nil, wrap(spread(b.beacon, b.position))}, 0)
+	add(arrow.PrimitiveTypes.Int32, []*memory.Buffer{nil, wrap(spread(b.beacon, b.ordinal))}, 0)
+	add(arrow.PrimitiveTypes.Int64, []*memory.Buffer{nil, wrap(spread(b.beacon, b.seq))}, 0)
 	add(arrow.PrimitiveTypes.Int32, []*memory.Buffer{nil, wrap(b.index)}, 0)
 	add(arrow.PrimitiveTypes.Int64, []*memory.Buffer{nil, wrap(b.time)}, 0)
-	add(arrow.PrimitiveTypes.Int64, []*memory.Buffer{nil, wrap(b.received)}, 0)
+	add(arrow.PrimitiveTypes.Int64, []*memory.Buffer{nil, wrap(spread(b.beacon, b.received))}, 0)
 	add(arrow.PrimitiveTypes.Float64, []*memory.Buffer{memory.NewBufferBytes(b.valid), wrap(b.value)}, array.UnknownNullCount)
 	rec := array.NewRecord(Schema, cols, int64(n))
 	for _, c := range cols {
 		c.Release()
 	}
 	return rec
+}
+
+// spread writes out for each row what its beacon has.
+func spread[T any](beacon []int32, of []T) []T {
+	rows := make([]T, len(beacon))
+	for i, at := range beacon {
+		rows[i] = of[at]
+	}
+	return rows
 }
 
 // wrap shows a slice to Arrow without a copy.
@@ -396,6 +492,7 @@ func FromRecord(rec arrow.Record) (*Batch, error) {
 			return nil, wrong(i, col)
 		}
 	}
+	b.join(n)
 	for _, c := range []Column{Tenant, App, Release} {
 		if len(b.dicts[c].values) != 1 {
 			return nil, fmt.Errorf("batch from record: column %s: %d values, want one partition", Schema.Field(int(c)).Name, len(b.dicts[c].values))
@@ -407,4 +504,42 @@ func FromRecord(rec arrow.Record) (*Batch, error) {
 	}
 	b.Partition = Partition{Tenant: id, App: b.Text(App, 0), Release: event.Release(b.Text(Release, 0))}
 	return b, nil
+}
+
+// join turns the columns of a record, which are all by row, into those of a
+// batch: rows that follow each other and are of one beacon share its place.
+func (b *Batch) join(n int) {
+	b.beacon = make([]int32, n)
+	firsts := make([]int, 0, n/4)
+	for r := range n {
+		if r == 0 || b.position[r] != b.position[r-1] || b.ordinal[r] != b.ordinal[r-1] || !b.same(r, r-1) {
+			firsts = append(firsts, r)
+		}
+		b.beacon[r] = int32(len(firsts) - 1)
+	}
+	for i := range b.dicts {
+		if !perEvent[i] {
+			b.dicts[i].codes = gather(firsts, b.dicts[i].codes)
+		}
+	}
+	b.position, b.ordinal = gather(firsts, b.position), gather(firsts, b.ordinal)
+	b.seq, b.received = gather(firsts, b.seq), gather(firsts, b.received)
+}
+
+// same reports whether two rows have all that a beacon's rows have in common.
+func (b *Batch) same(r, q int) bool {
+	for i := range b.dicts {
+		if codes := b.dicts[i].codes; !perEvent[i] && codes[r] != codes[q] {
+			return false
+		}
+	}
+	return b.seq[r] == b.seq[q] && b.received[r] == b.received[q]
+}
+
+func gather[T any](firsts []int, of []T) []T {
+	out := make([]T, len(firsts))
+	for i, r := range firsts {
+		out[i] = of[r]
+	}
+	return out
 }

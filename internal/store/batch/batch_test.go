@@ -261,8 +261,8 @@ func TestRecordSharesMemory(t *testing.T) {
 	b := fill(t, rand.New(rand.NewPCG(8, 8)), 3)
 	rec := b.Record()
 	defer rec.Release()
-	if &rec.Column(int(Position)).(*array.Int64).Int64Values()[0] != &b.position[0] {
-		t.Error("positions were copied")
+	if &rec.Column(int(Time)).(*array.Int64).Int64Values()[0] != &b.time[0] {
+		t.Error("times were copied")
 	}
 	empty := New(b.Partition).Record()
 	defer empty.Release()

@@ -52,26 +52,33 @@ func AttrsText(attrs []event.Attr) string {
 	if len(attrs) == 0 {
 		return ""
 	}
-	var sb strings.Builder
+	return string(appendAttrs(nil, attrs))
+}
+
+func appendAttrs(b []byte, attrs []event.Attr) []byte {
 	for i := range attrs {
 		if i > 0 {
-			sb.WriteByte(';')
+			b = append(b, ';')
 		}
 		a := &attrs[i]
-		sb.WriteString(escape.Replace(a.Key))
-		sb.WriteByte('=')
-		switch {
-		case a.Num:
-			sb.WriteByte('#')
-			sb.WriteString(strconv.FormatFloat(a.Number, 'g', -1, 64))
-		case strings.HasPrefix(a.Text, "#"):
-			sb.WriteByte('#')
-			sb.WriteString(escape.Replace(a.Text))
-		default:
-			sb.WriteString(escape.Replace(a.Text))
+		b = append(appendEscaped(b, a.Key), '=')
+		if a.Num {
+			b = strconv.AppendFloat(append(b, '#'), a.Number, 'g', -1, 64)
+			continue
 		}
+		if strings.HasPrefix(a.Text, "#") {
+			b = append(b, '#')
+		}
+		b = appendEscaped(b, a.Text)
 	}
-	return sb.String()
+	return b
+}
+
+func appendEscaped(b []byte, s string) []byte {
+	if strings.IndexByte(s, '%') < 0 && strings.IndexByte(s, '=') < 0 && strings.IndexByte(s, ';') < 0 {
+		return append(b, s...)
+	}
+	return append(b, escape.Replace(s)...)
 }
 
 // ParseAttrs reads the text of [AttrsText].
