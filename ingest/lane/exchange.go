@@ -145,6 +145,10 @@ func (x *Exchange) parse(match func(path []byte) bool) (bool, error) {
 	}
 	end := bytes.Index(b, []byte("\r\n\r\n"))
 	if end < 0 {
+		// Lines that end otherwise would be waited for in vain.
+		if i := bytes.IndexByte(b, '\n'); i >= 0 && b[i-1] != '\r' {
+			return false, errHand
+		}
 		return false, nil
 	}
 	x.end = end + 4
