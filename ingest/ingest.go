@@ -46,7 +46,7 @@ type Edge struct {
 	salt     salt
 	gate     *admit.Gate
 	streams  streams
-	tasters  *taste.Pool[sip, swallowed] // nil: decoded here
+	tasters  *taste.Pool // nil: decoded here
 	familiar familiar
 }
 
@@ -59,7 +59,7 @@ func New(o Options) *Edge {
 	e.batcher = newBatcher(o.Journal, e.metrics, o.Fail)
 	e.gate = admit.NewGate(o.DelayTarget)
 	if o.Taster != nil {
-		e.tasters = taste.New[sip, swallowed](taste.Options{Command: o.Taster, Tasters: o.Tasters, Logger: o.Logger, Now: o.Now})
+		e.tasters = taste.New(taste.Options{Command: o.Taster, Tasters: o.Tasters, Logger: o.Logger, Now: o.Now})
 	}
 	e.works.New = func() any { return new(work) }
 	e.decoders.New = func() any { return new(decoding) }

@@ -40,7 +40,14 @@ type spat struct {
 // ServeTaster is a taster: it decodes what comes over in until in ends. It
 // bounds its own process's memory and stack.
 func ServeTaster(in io.Reader, out io.Writer) error {
-	return taste.Serve(taste.DefaultLimits, in, out, func(q *sip) swallowed { return decodeSip(q) })
+	return taste.Serve(taste.DefaultLimits, in, out, func(q, a []byte) []byte {
+		s, err := readSip(q)
+		if err != nil {
+			panic("BUG: " + err.Error()) // the parent wrote it
+		}
+		answer := decodeSip(&s)
+		return answer.put(a)
+	})
 }
 
 // decodeSip inflates and decodes one request, in whichever process it runs.
@@ -103,8 +110,11 @@ func (e *Edge) taste(ctx context.Context, g *tenant.Grant, q *sip) (*dialect.Res
 	if e.tasters == nil {
 		a = decodeSip(q)
 	} else {
-		var err error
-		a, err = e.tasters.Taste(ctx, taste.Sample{Tenant: g.Tenant.String(), Key: g.KeyID, Protocol: q.Protocol, Body: q.Request.Body}, q)
+		sample := taste.Sample{Tenant: g.Tenant.String(), Key: g.KeyID, Protocol: q.Protocol, Body: q.Request.Body}
+		got, err := e.tasters.Taste(ctx, sample, q.put(make([]byte, 0, len(q.Request.Body)+1024)))
+		if err == nil {
+			a, err = readSwallowed(got)
+		}
 		switch {
 		case errors.Is(err, taste.ErrPoison):
 			return nil, &refusal{http.StatusBadRequest, event.ReasonPoison, "body", "", "a body that can be decoded; this one is quarantined"}

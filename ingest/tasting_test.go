@@ -11,10 +11,12 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
 
+	"serin.dev/serin/ingest/dialect"
 	"serin.dev/serin/ingest/taste"
 	"serin.dev/serin/internal/event"
 	"serin.dev/serin/internal/tenant"
@@ -26,11 +28,13 @@ func TestMain(m *testing.M) {
 	if os.Getenv("SERIN_TASTER") == "" {
 		os.Exit(m.Run())
 	}
-	err := taste.Serve(taste.DefaultLimits, os.Stdin, os.Stdout, func(q *sip) swallowed {
-		if bytes.Contains(q.Request.Body, []byte("arsenic")) {
+	err := taste.Serve(taste.DefaultLimits, os.Stdin, os.Stdout, func(q, a []byte) []byte {
+		s, err := readSip(q)
+		if err != nil || bytes.Contains(s.Request.Body, []byte("arsenic")) {
 			os.Exit(9)
 		}
-		return decodeSip(q)
+		answer := decodeSip(&s)
+		return answer.put(a)
 	})
 	if err != nil {
 		os.Exit(1)
@@ -113,4 +117,51 @@ func TestPoisonIsQuarantined(t *testing.T) {
 	if status, text := send("/faro/collect/pk_shop", faro("water")); status != http.StatusAccepted {
 		t.Errorf("after its release: %d %s", status, text)
 	}
+}
+
+// TestCrossing has every recorded request, and what becomes of it, cross as it
+// does between processes, and cut short at every length.
+func TestCrossing(t *testing.T) {
+	for _, c := range sdks {
+		for _, capture := range captures(t, c.capture) {
+			q := sip{Protocol: c.protocol, Target: capture.Target, Request: dialect.Request{Method: capture.Method, Header: map[string]string{}, Body: capture.Body,
+				Now: recorded.UnixMilli(), App: "a", Key: "k", Peer: "::1", Salt: []byte{1, 0, 2}}}
+			for k, v := range capture.Headers {
+				q.Request.Header[strings.ToLower(k)] = v
+			}
+			there, err := readSip(q.put(nil))
+			if err != nil || !reflect.DeepEqual(there, q) {
+				t.Fatalf("%s: %v: %+v", c.capture, err, there)
+			}
+			want := decodeSip(&there)
+			back := want.put(nil)
+			got, err := readSwallowed(back)
+			if err != nil || !reflect.DeepEqual(normal(got), normal(want)) {
+				t.Fatalf("%s: %v:\n%+v\n%+v", c.capture, err, got, want)
+			}
+			for n := range len(back) {
+				if _, err := readSwallowed(back[:n]); err == nil {
+					t.Fatalf("%s: %d of %d bytes are an answer", c.capture, n, len(back))
+				}
+			}
+		}
+	}
+	for _, bad := range []swallowed{{Refusal: &spat{400, "json", "body", "x", "y"}}, {Result: dialect.Result{Rejected: []dialect.Rejection{{Index: 3, Reason: "json", Field: "f", Value: "v", Want: "w"}},
+		Ignored: map[string]int{"replay": 2}, Drops: []event.Dropped{{Cause: "a", Count: 1 << 40}}}}} {
+		if got, err := readSwallowed(bad.put(nil)); err != nil || !reflect.DeepEqual(got, bad) {
+			t.Errorf("%v: %+v, want %+v", err, got, bad)
+		}
+	}
+}
+
+// normal takes the difference of nil and empty out of an answer.
+func normal(a swallowed) swallowed {
+	for i := range a.Result.Beacons {
+		b := &a.Result.Beacons[i]
+		b.Arms, b.Drops = append([]event.Arm{}, b.Arms...), append([]event.Dropped{}, b.Drops...)
+		for k := range b.Events {
+			b.Events[k].Attrs = append([]event.Attr{}, b.Events[k].Attrs...)
+		}
+	}
+	return a
 }

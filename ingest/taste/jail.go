@@ -39,22 +39,38 @@ type jail struct {
 	now    func() time.Time
 
 	mu      sync.Mutex
-	until   map[uint64]time.Time
+	until   map[uint64]term
 	ring    []Entry
 	held    int
 	next    int64
 	hits    map[string][]time.Time // of quarantined fingerprints, by key
 	tripped map[string]time.Time
+	keys    map[string]int // quarantined fingerprints of a key
 }
 
 func newJail(length time.Duration, now func() time.Time) *jail {
-	return &jail{length: length, now: now, until: map[uint64]time.Time{}, hits: map[string][]time.Time{}, tripped: map[string]time.Time{}}
+	return &jail{length: length, now: now, until: map[uint64]term{}, hits: map[string][]time.Time{}, tripped: map[string]time.Time{}, keys: map[string]int{}}
+}
+
+// term is how long a fingerprint is refused, and whose it is.
+type term struct {
+	until time.Time
+	key   string
+}
+
+// forget lets a fingerprint go. The caller holds mu.
+func (j *jail) forget(fp uint64) {
+	key := j.until[fp].key
+	delete(j.until, fp)
+	if j.keys[key]--; j.keys[key] <= 0 {
+		delete(j.keys, key)
+	}
 }
 
 // check refuses what is quarantined, and everything of a key whose breaker is
 // open. After its time a breaker lets bodies through again; the next burst opens
-// it anew.
-func (j *jail) check(fp uint64, key string) error {
+// it anew. A body's form is looked at only where its key has one in the jail.
+func (j *jail) check(form func() uint64, key string) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	now := j.now()
@@ -64,12 +80,16 @@ func (j *jail) check(fp uint64, key string) error {
 		}
 		delete(j.tripped, key)
 	}
-	until, ok := j.until[fp]
+	if j.keys[key] == 0 {
+		return nil
+	}
+	fp := form()
+	t, ok := j.until[fp]
 	if !ok {
 		return nil
 	}
-	if !now.Before(until) {
-		delete(j.until, fp)
+	if !now.Before(t.until) {
+		j.forget(fp)
 		return nil
 	}
 	hits := slices.DeleteFunc(j.hits[key], func(t time.Time) bool { return now.Sub(t) > burstTime })
@@ -88,12 +108,13 @@ func (j *jail) put(fp uint64, s Sample, cause string) {
 	defer j.mu.Unlock()
 	now := j.now()
 	for f, t := range j.until { // rare enough to walk
-		if !now.Before(t) {
-			delete(j.until, f)
+		if !now.Before(t.until) {
+			j.forget(f)
 		}
 	}
-	if len(j.until) < maxNames {
-		j.until[fp] = now.Add(j.length)
+	if _, ok := j.until[fp]; !ok && len(j.until) < maxNames {
+		j.until[fp] = term{now.Add(j.length), s.Key}
+		j.keys[s.Key]++
 	}
 	j.next++
 	j.ring = append(j.ring, Entry{ID: j.next, Fingerprint: fmt.Sprintf("%016x", fp), Tenant: s.Tenant, Key: s.Key, Protocol: s.Protocol, Cause: cause,
@@ -106,7 +127,7 @@ func (j *jail) put(fp uint64, s Sample, cause string) {
 }
 
 // Quarantined returns a tenant's quarantined bodies, the newest first.
-func (p *Pool[Q, A]) Quarantined(tenant string) []Entry {
+func (p *Pool) Quarantined(tenant string) []Entry {
 	j := p.jail
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -121,7 +142,7 @@ func (p *Pool[Q, A]) Quarantined(tenant string) []Entry {
 
 // Release forgets a tenant's quarantined fingerprint and its bodies, so that
 // its form is tasted again; false where there is none.
-func (p *Pool[Q, A]) Release(tenant, fingerprint string) bool {
+func (p *Pool) Release(tenant, fingerprint string) bool {
 	j := p.jail
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -139,7 +160,7 @@ func (p *Pool[Q, A]) Release(tenant, fingerprint string) bool {
 	}
 	for fp := range j.until {
 		if fmt.Sprintf("%016x", fp) == fingerprint {
-			delete(j.until, fp)
+			j.forget(fp)
 		}
 	}
 	return true

@@ -3,28 +3,24 @@
 // the overflow of a stack nor running out of memory in one goroutine, so that
 // recovering from a panic is no isolation.
 //
-// The parent ([Pool]) holds the body and its [Fingerprint] while a child
-// ([Serve]) works on it, and a child works on one body at a time: a dead child
-// names its killer. What kills twice is quarantined: its body is kept for an
-// operator in a bounded ring, and its fingerprint is refused early. Each tenant
-// has only a few of the tasters, so that one tenant's poison leaves others
-// theirs.
+// The parent ([Pool]) holds the bodies while a child ([Serve]) works on them,
+// one after the other. Under load several cross the pipe at once, since the
+// crossing costs more than most decoding. Where a child dies of several, each
+// that it had not answered is tasted again alone: a child that dies then names
+// its killer. What kills twice is quarantined: its body is kept for an operator
+// in a bounded ring, and its [Fingerprint] is refused early. Each tenant has only
+// a few of the tasters, so that one tenant's poison leaves others theirs.
 package taste
 
 import (
 	"context"
-	"encoding/gob"
 	"errors"
 	"fmt"
 	"hash/fnv"
-	"io"
 	"log/slog"
 	"os/exec"
-	"runtime/debug"
 	"slices"
 	"sync"
-	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -38,57 +34,12 @@ var (
 	ErrBusy        = errors.New("no taster is free")
 )
 
-// Limits bound a child. It takes them from its parent by way of the command's
-// arguments, which only cmd reads.
-type Limits struct {
-	Memory uint64        // bytes of data that the child may map; past it, it dies
-	Stack  int           // bytes of one goroutine's stack
-	Time   time.Duration // for one body, after which the child ends itself; its parent kills it long before, if it lives
-}
-
-// DefaultLimits are far above what the largest allowed body needs.
-var DefaultLimits = Limits{Memory: 512 << 20, Stack: 16 << 20, Time: 30 * time.Second}
-
-// exitOrphan is the exit status of a child that nobody killed in time.
-const exitOrphan = 3
-
-// maxAnswer bounds what a parent reads of one answer.
-const maxAnswer = 64 << 20
-
-// Serve is the child: it reads requests from in and writes what decode makes
-// of them to out, until in ends. It sets the limits on its own process.
-func Serve[Q, A any](l Limits, in io.Reader, out io.Writer, decode func(*Q) A) error {
-	debug.SetMaxStack(l.Stack)
-	debug.SetMemoryLimit(int64(l.Memory / 2)) // collect more eagerly before the hard limit
-	if err := limitMemory(l.Memory); err != nil {
-		return fmt.Errorf("limit the taster's memory: %w", err)
-	}
-	dec, enc := gob.NewDecoder(in), gob.NewEncoder(out)
-	for {
-		var q Q
-		if err := dec.Decode(&q); err != nil {
-			if errors.Is(err, io.EOF) {
-				return nil
-			}
-			return fmt.Errorf("read a request: %w", err)
-		}
-		// A parent that is gone kills nobody: a child in an endless loop must not
-		// outlive it for good.
-		orphan := time.AfterFunc(l.Time, func() { syscall.Exit(exitOrphan) })
-		a := decode(&q)
-		orphan.Stop()
-		if err := enc.Encode(&a); err != nil {
-			return fmt.Errorf("write an answer: %w", err)
-		}
-	}
-}
-
 // Options say how a pool works.
 type Options struct {
 	Command    func() *exec.Cmd // a child that runs [Serve] on its standard input and output
 	Tasters    int              // children; default 4
 	PerTenant  int              // of which a tenant may use; default 2
-	Timeout    time.Duration    // for one body, after which its child is killed; default 2 s
+	Timeout    time.Duration    // for what crosses at once, after which its child is killed; default 2 s
 	Quarantine time.Duration    // how long a fingerprint is refused; default 10 min
 	Logger     *slog.Logger
 	Now        func() time.Time // default time.Now
@@ -102,28 +53,37 @@ type Sample struct {
 	Body     []byte
 }
 
-// Pool is a set of children. Q is what they are asked, A what they answer;
-// both must be what encoding/gob takes. It is safe for concurrent use.
-type Pool[Q, A any] struct {
-	o       Options
-	tasters []chan *child // of capacity 1: whoever holds the child has it
-	jail    *jail
-	tasted  *metrics.Histogram
+// queued is how many bodies may wait for one taster.
+const queued = 128
+
+// Pool is a set of children. It is safe for concurrent use. Close it.
+type Pool struct {
+	o      Options
+	queues []chan *job
+	jail   *jail
+	tasted *metrics.Histogram
+	of     sync.Map // of []int by tenant, which are as many as are configured
+	done   chan struct{}
+	wg     sync.WaitGroup
 }
 
-// child is one process, or none yet where cmd is nil.
-type child struct {
-	cmd     *exec.Cmd
-	in      io.WriteCloser
-	enc     *gob.Encoder
-	dec     *gob.Decoder
-	limit   *io.LimitedReader
-	started time.Time
-	deaths  int // in a row, each soon after its start
+// job is one body on its way.
+type job struct {
+	ctx    context.Context
+	q      []byte
+	answer chan answered // of capacity 1
 }
 
-// New starts no child yet: each starts with its first body.
-func New[Q, A any](o Options) *Pool[Q, A] {
+// answered is how a job ended: with an answer, or with the cause of its
+// taster's death, or with an error of the pool's own.
+type answered struct {
+	a     []byte
+	cause string
+	err   error
+}
+
+// New returns a pool. No child is started yet: each starts with its first body.
+func New(o Options) *Pool {
 	if o.Tasters == 0 {
 		o.Tasters = 4
 	}
@@ -142,44 +102,31 @@ func New[Q, A any](o Options) *Pool[Q, A] {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	p := &Pool[Q, A]{o: o, jail: newJail(o.Quarantine, o.Now), tasted: metrics.GetOrCreateHistogram("serin_taste_seconds")}
+	p := &Pool{o: o, jail: newJail(o.Quarantine, o.Now), tasted: metrics.GetOrCreateHistogram("serin_taste_seconds"), done: make(chan struct{})}
 	for range o.Tasters {
-		c := make(chan *child, 1)
-		c <- &child{}
-		p.tasters = append(p.tasters, c)
+		queue := make(chan *job, queued)
+		p.queues = append(p.queues, queue)
+		p.wg.Go(func() { (&taster{o: &p.o, queue: queue, done: p.done}).run() })
 	}
 	return p
 }
 
-// Close ends the children. A body that is tasted meanwhile is answered first.
-func (p *Pool[Q, A]) Close() {
-	for _, t := range p.tasters {
-		c := <-t
-		c.end()
-		t <- c
-	}
-}
-
-// end lets a child go: it ends when its input does.
-func (c *child) end() {
-	if c.cmd == nil {
-		return
-	}
-	_ = c.in.Close()
-	_ = c.cmd.Process.Kill() // it may be in the middle of something
-	_ = c.cmd.Wait()         // how it ended is of no interest
-	*c = child{deaths: c.deaths, started: c.started}
+// Close ends the children. Bodies that are tasted meanwhile are answered; what
+// still waits gets [ErrBusy].
+func (p *Pool) Close() {
+	close(p.done)
+	p.wg.Wait()
 }
 
 // Of returns the numbers of the tasters that a tenant may use, the preferred
 // one first: those with the highest hash of the pair (rendezvous hashing), so
 // that two tenants share few of them.
-func (p *Pool[Q, A]) Of(tenant string) []int {
+func (p *Pool) Of(tenant string) []int {
 	type ranked struct {
 		n    int
 		rank uint64
 	}
-	all := make([]ranked, len(p.tasters))
+	all := make([]ranked, len(p.queues))
 	for i := range all {
 		h := fnv.New64a()
 		fmt.Fprintf(h, "%s/%d", tenant, i)
@@ -203,161 +150,100 @@ func (p *Pool[Q, A]) Of(tenant string) []int {
 }
 
 // Taste has a child answer q, which was made of the sample's body. Where the
-// child dies of it, it is tried once more in a fresh one, to be sure that it was
-// this body; then it is quarantined, and the error is [ErrPoison].
-func (p *Pool[Q, A]) Taste(ctx context.Context, s Sample, q *Q) (a A, err error) {
+// child dies of it, it is tried once more in a fresh one, alone, to be sure that
+// it was this body; then it is quarantined, and the error is [ErrPoison]. The
+// caller must not write to q until its answer is there, nor afterwards where ctx
+// ended before.
+func (p *Pool) Taste(ctx context.Context, s Sample, q []byte) (a []byte, err error) {
 	start := time.Now()
+	result := "ok"
 	defer func() {
 		p.tasted.UpdateDuration(start)
-		result := "ok"
-		switch {
-		case errors.Is(err, ErrPoison):
-			result = "poison"
-		case errors.Is(err, ErrQuarantined):
-			result = "quarantined"
-		case errors.Is(err, ErrTripped):
-			result = "tripped"
-		case err != nil:
-			result = "busy"
-		}
-		metrics.GetOrCreateCounter(`serin_taste_total{result="` + result + `"}`).Inc()
+		results[result].Inc()
 	}()
-	fp := Fingerprint(s.Protocol, s.Key, s.Body)
-	if err := p.jail.check(fp, s.Key); err != nil {
-		return a, err
+	form := func() uint64 { return Fingerprint(s.Protocol, s.Key, s.Body) }
+	if err := p.jail.check(form, s.Key); err != nil {
+		result = "quarantined"
+		if errors.Is(err, ErrTripped) {
+			result = "tripped"
+		}
+		return nil, err
 	}
-	var cause string
-	for range 2 {
-		t, c, err := p.acquire(ctx, s.Tenant)
-		if err != nil {
-			return a, err
-		}
-		var died bool
-		a, cause, died, err = p.one(c, q)
-		t <- c
-		if err != nil {
-			return a, err
-		}
-		if !died {
-			return a, nil
-		}
-		metrics.GetOrCreateCounter(`serin_taste_deaths_total{cause="` + cause + `"}`).Inc()
-		p.o.Logger.Warn("a taster died of a body", "tenant", s.Tenant, "protocol", s.Protocol, "fingerprint", fmt.Sprintf("%016x", fp), "cause", cause)
+	j := &job{ctx: ctx, q: q, answer: make(chan answered, 1)}
+	if !p.enqueue(ctx, s.Tenant, j) {
+		result = "busy"
+		return nil, ErrBusy
 	}
-	p.jail.put(fp, s, cause)
-	return a, ErrPoison
+	var got answered
+	select {
+	case got = <-j.answer:
+	case <-ctx.Done():
+		result = "busy"
+		return nil, ErrBusy
+	}
+	switch {
+	case got.err != nil:
+		result = "busy"
+		return nil, got.err
+	case got.cause != "":
+		result = "poison"
+		p.o.Logger.Warn("a body killed two tasters and is quarantined", "tenant", s.Tenant, "protocol", s.Protocol, "cause", got.cause)
+		p.jail.put(form(), s, got.cause)
+		return nil, ErrPoison
+	}
+	return got.a, nil
 }
 
-// acquire waits for one of the tenant's tasters.
-func (p *Pool[Q, A]) acquire(ctx context.Context, tenant string) (chan *child, *child, error) {
-	mine := p.Of(tenant)
-	for _, n := range mine {
-		select {
-		case c := <-p.tasters[n]:
-			return p.tasters[n], c, nil
-		default:
+// mine returns Of, remembered.
+func (p *Pool) mine(tenant string) []int {
+	if known, ok := p.of.Load(tenant); ok {
+		return known.([]int)
+	}
+	of := p.Of(tenant)
+	p.of.Store(tenant, of)
+	return of
+}
+
+var results = func() map[string]*metrics.Counter {
+	all := map[string]*metrics.Counter{}
+	for _, r := range []string{"ok", "poison", "quarantined", "tripped", "busy"} {
+		all[r] = metrics.GetOrCreateCounter(`serin_taste_total{result="` + r + `"}`)
+	}
+	return all
+}()
+
+// enqueue gives a job to the tenant's taster for which fewer wait, or waits
+// until one of them has room.
+func (p *Pool) enqueue(ctx context.Context, tenant string, j *job) bool {
+	mine := p.mine(tenant)
+	best := p.queues[mine[0]]
+	for _, n := range mine[1:] {
+		if len(p.queues[n]) < len(best) {
+			best = p.queues[n]
 		}
-	}
-	ctx, cancel := context.WithTimeout(ctx, p.o.Timeout)
-	defer cancel()
-	// Whichever is free first; the others' waits end with won.
-	type got struct {
-		t chan *child
-		c *child
-	}
-	first := make(chan got)
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	won, stop := context.WithCancel(ctx)
-	defer stop()
-	for _, n := range mine {
-		wg.Go(func() {
-			select {
-			case c := <-p.tasters[n]:
-				select {
-				case first <- got{p.tasters[n], c}:
-				case <-won.Done():
-					p.tasters[n] <- c
-				}
-			case <-won.Done():
-			}
-		})
 	}
 	select {
-	case g := <-first:
-		return g.t, g.c, nil
-	case <-ctx.Done():
-		return nil, nil, ErrBusy
+	case best <- j:
+		return true
+	default:
 	}
-}
-
-// one has a child answer q; died says that the child is gone, and cause of
-// what. An error is the pool's own.
-func (p *Pool[Q, A]) one(c *child, q *Q) (a A, cause string, died bool, err error) {
-	if c.cmd == nil {
-		if err := p.start(c); err != nil {
-			return a, "", false, err
+	late := time.NewTimer(p.o.Timeout)
+	defer late.Stop()
+	other := best
+	if len(mine) > 1 {
+		other = p.queues[mine[1]]
+		if other == best {
+			other = p.queues[mine[0]]
 		}
 	}
-	var timedOut atomic.Bool
-	process := c.cmd.Process
-	late := time.AfterFunc(p.o.Timeout, func() {
-		timedOut.Store(true)
-		_ = process.Kill() // it may have ended just now
-	})
-	defer late.Stop()
-	c.limit.N = maxAnswer
-	if err = c.enc.Encode(q); err == nil {
-		err = c.dec.Decode(&a)
+	select {
+	case best <- j:
+		return true
+	case other <- j:
+		return true
+	case <-late.C:
+	case <-ctx.Done():
+	case <-p.done:
 	}
-	if err == nil && late.Stop() {
-		c.deaths = 0
-		return a, "", false, nil
-	}
-	var none A
-	return none, p.reap(c, timedOut.Load()), true, nil
-}
-
-// reap buries a dead child and says what it died of.
-func (p *Pool[Q, A]) reap(c *child, timedOut bool) string {
-	deaths := c.deaths + 1
-	if time.Since(c.started) > time.Minute {
-		deaths = 1
-	}
-	_ = c.in.Close()
-	_ = c.cmd.Process.Kill() // an answer that is garbage leaves it alive
-	_ = c.cmd.Wait()         // its exit status is read below
-	code := c.cmd.ProcessState.ExitCode()
-	*c = child{deaths: deaths, started: c.started}
-	switch {
-	case timedOut:
-		return "timeout"
-	case code == 2:
-		return "fatal" // the runtime's: a stack, memory, a panic
-	case code >= 0:
-		return "exit"
-	}
-	return "signal"
-}
-
-// start starts a child, later the more often it has died.
-func (p *Pool[Q, A]) start(c *child) error {
-	if c.deaths > 2 {
-		time.Sleep(min(50*time.Millisecond<<min(c.deaths-3, 6), p.o.Timeout)) // a taster that dies again and again must not eat the machine
-	}
-	cmd := p.o.Command()
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		return fmt.Errorf("start a taster: %w", err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		return fmt.Errorf("start a taster: %w", err)
-	}
-	if err := cmd.Start(); err != nil {
-		return fmt.Errorf("start a taster: %w", err)
-	}
-	limit := &io.LimitedReader{R: out, N: maxAnswer}
-	*c = child{cmd: cmd, in: in, enc: gob.NewEncoder(in), dec: gob.NewDecoder(limit), limit: limit, started: time.Now(), deaths: c.deaths}
-	return nil
+	return false
 }

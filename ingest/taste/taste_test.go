@@ -13,11 +13,6 @@ import (
 	"time"
 )
 
-// question and answer are what the test's own child is asked: it dies on
-// command.
-type question struct{ Body []byte }
-type answer struct{ Text string }
-
 // TestMain is the child where the variable says so: the test binary itself is
 // run again, so that tasters are real processes.
 func TestMain(m *testing.M) {
@@ -28,16 +23,16 @@ func TestMain(m *testing.M) {
 	if err != nil {
 		panic(err)
 	}
-	err = Serve(Limits{Memory: 512 << 20, Stack: 8 << 20, Time: limit}, os.Stdin, os.Stdout, func(q *question) answer {
-		switch s := string(bytes.Trim(q.Body, `"`)); {
+	err = Serve(Limits{Memory: 512 << 20, Stack: 8 << 20, Time: limit}, os.Stdin, os.Stdout, func(q, a []byte) []byte {
+		switch s := string(bytes.Trim(q, `"`)); {
 		case strings.HasPrefix(s, "stack"):
-			return answer{fmt.Sprint(deeper(1))}
+			return fmt.Append(a, deeper(1))
 		case strings.HasPrefix(s, "memory"):
 			var all [][]byte
 			for range 1 << 16 {
 				all = append(all, bytes.Repeat([]byte{1}, 1<<20))
 			}
-			return answer{fmt.Sprint(len(all))}
+			return fmt.Append(a, len(all))
 		case strings.HasPrefix(s, "loop"):
 			for n := 0; ; n++ {
 				if n < 0 {
@@ -51,7 +46,7 @@ func TestMain(m *testing.M) {
 		case strings.HasPrefix(s, "panic"):
 			panic("poison")
 		}
-		return answer{"ok " + string(q.Body)}
+		return append(append(a, "ok "...), q...)
 	})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -78,7 +73,7 @@ func command(limit string) func() *exec.Cmd {
 	}
 }
 
-func pool(t testing.TB, o Options) *Pool[question, answer] {
+func pool(t testing.TB, o Options) *Pool {
 	t.Helper()
 	if o.Command == nil {
 		o.Command = command("1m")
@@ -86,14 +81,14 @@ func pool(t testing.TB, o Options) *Pool[question, answer] {
 	if o.Timeout == 0 {
 		o.Timeout = 5 * time.Second
 	}
-	p := New[question, answer](o)
+	p := New(o)
 	t.Cleanup(p.Close)
 	return p
 }
 
-func taste(p *Pool[question, answer], tenant, body string) (string, error) {
-	a, err := p.Taste(context.Background(), Sample{Tenant: tenant, Key: "pk_" + tenant, Protocol: "test", Body: []byte(body)}, &question{[]byte(body)})
-	return a.Text, err
+func taste(p *Pool, tenant, body string) (string, error) {
+	a, err := p.Taste(context.Background(), Sample{Tenant: tenant, Key: "pk_" + tenant, Protocol: "test", Body: []byte(body)}, []byte(body))
+	return string(a), err
 }
 
 // TestPoisonKillsOnlyItsTaster feeds each kind of poison, with good bodies of
@@ -150,30 +145,32 @@ func TestAnOrphanEndsItself(t *testing.T) {
 	}
 }
 
+func form(fp uint64) func() uint64 { return func() uint64 { return fp } }
+
 func TestBreaker(t *testing.T) {
 	now := time.Unix(1e9, 0)
 	j := newJail(time.Minute, func() time.Time { return now })
 	j.put(7, Sample{Tenant: "a", Key: "k", Body: []byte("x")}, "exit")
 	for range burst {
-		if err := j.check(7, "k"); !errors.Is(err, ErrQuarantined) {
+		if err := j.check(form(7), "k"); !errors.Is(err, ErrQuarantined) {
 			t.Fatal(err)
 		}
 	}
-	if err := j.check(8, "k"); !errors.Is(err, ErrTripped) {
+	if err := j.check(form(8), "k"); !errors.Is(err, ErrTripped) {
 		t.Errorf("a tripped key got %v", err)
 	}
-	if err := j.check(8, "other"); err != nil {
+	if err := j.check(form(8), "other"); err != nil {
 		t.Errorf("another key got %v", err)
 	}
 	now = now.Add(breakerTime)
-	if err := j.check(8, "k"); err != nil {
+	if err := j.check(form(8), "k"); err != nil {
 		t.Errorf("after its time the key got %v", err)
 	}
-	if err := j.check(7, "k"); !errors.Is(err, ErrQuarantined) {
+	if err := j.check(form(7), "k"); !errors.Is(err, ErrQuarantined) {
 		t.Errorf("the fingerprint got %v", err)
 	}
 	now = now.Add(time.Minute)
-	if err := j.check(7, "k"); err != nil {
+	if err := j.check(form(7), "k"); err != nil {
 		t.Errorf("the fingerprint after its time got %v", err)
 	}
 }
@@ -211,7 +208,8 @@ func TestFingerprint(t *testing.T) {
 
 // TestShuffle has the tenants spread over the tasters.
 func TestShuffle(t *testing.T) {
-	p := New[question, answer](Options{Tasters: 8})
+	p := New(Options{Tasters: 8})
+	defer p.Close()
 	uses := map[int]int{}
 	same := 0
 	first := p.Of("tenant-0")
@@ -236,6 +234,53 @@ func TestShuffle(t *testing.T) {
 	}
 }
 
+// TestPoisonAmongMany has one poison cross the pipe with many good bodies: each
+// of those is answered, and only the poison is quarantined.
+func TestPoisonAmongMany(t *testing.T) {
+	p := pool(t, Options{Tasters: 1, PerTenant: 1, Timeout: 20 * time.Second})
+	if _, err := taste(p, "a", "first"); err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	poisoned := make(chan error, 1)
+	for i := range 300 {
+		if i == 100 {
+			wg.Go(func() {
+				_, err := taste(p, "a", `"exit"`)
+				poisoned <- err
+			})
+		}
+		wg.Go(func() {
+			body := fmt.Sprintf("[%d,%s]", i, strings.Repeat("x", i*i%9000))
+			if got, err := taste(p, "a", body); err != nil || got != "ok "+body {
+				t.Errorf("%d: %.30q, %v", i, got, err)
+			}
+		})
+	}
+	wg.Wait()
+	if err := <-poisoned; !errors.Is(err, ErrPoison) {
+		t.Errorf("the poison got %v", err)
+	}
+	if list := p.Quarantined("a"); len(list) != 1 || string(list[0].Body) != `"exit"` {
+		t.Errorf("quarantine %+v", list)
+	}
+}
+
+// TestLargeBodies crosses more than a pipe holds, both ways.
+func TestLargeBodies(t *testing.T) {
+	p := pool(t, Options{Tasters: 1, PerTenant: 1, Timeout: 20 * time.Second})
+	var wg sync.WaitGroup
+	for i := range 60 {
+		wg.Go(func() {
+			body := strings.Repeat(string(rune('a'+i%26)), 1+i*i*300)
+			if got, err := taste(p, "a", body); err != nil || got != "ok "+body {
+				t.Errorf("%d: %d bytes, %v", i, len(got), err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
 func BenchmarkTaste(b *testing.B) {
 	p := pool(b, Options{})
 	body := strings.Repeat("x", 2000)
@@ -247,4 +292,18 @@ func BenchmarkTaste(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// BenchmarkTasteTogether has 64 clients at once.
+func BenchmarkTasteTogether(b *testing.B) {
+	p := pool(b, Options{})
+	body := strings.Repeat("x", 2000)
+	b.SetParallelism(32)
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			if _, err := taste(p, "a", body); err != nil {
+				b.Error(err)
+			}
+		}
+	})
 }

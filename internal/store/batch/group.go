@@ -44,8 +44,12 @@ func (g *Group) Add(id tenant.ID, b *event.Beacon) {
 	}
 	g.beacons++
 	g.events += len(b.Events)
-
 	g.text(id.String())
+	g.beacon(b)
+}
+
+// beacon appends all of a beacon but whose it is.
+func (g *Group) beacon(b *event.Beacon) {
 	g.text(b.App)
 	g.text(string(b.Release))
 	g.text(b.SDK)
@@ -92,6 +96,9 @@ const (
 	minEvent = 4 // kind, flags, name, time
 	minDrop  = 2 // cause, count
 	minAttr  = 3 // key, tag, text
+	// minBeacon counts app, release, sdk, tenancy, session, user, seq, two times,
+	// three counts and eight references of the context.
+	minBeacon = 20
 )
 
 func (g *Group) event(e *event.One, received int64) {
@@ -386,4 +393,35 @@ func (r *reader) event(received int64) (e event.One) {
 		}
 	}
 	return e
+}
+
+// AppendBeacons appends beacons that are nobody's yet to dst, in the rows of a
+// group, without its version and checksum: it is for a pipe between two
+// processes of one binary, and for nothing that lasts.
+func AppendBeacons(dst []byte, beacons []event.Beacon) []byte {
+	g := Group{buf: dst, dict: make(map[string]uint64, 64)}
+	g.uint(uint64(len(beacons)))
+	for i := range beacons {
+		g.beacon(&beacons[i])
+	}
+	return g.buf
+}
+
+// ReadBeacons reads what [AppendBeacons] wrote at the front of data, and returns
+// what is behind it.
+func ReadBeacons(data []byte) (beacons []event.Beacon, rest []byte, err error) {
+	r := reader{b: data}
+	n := r.count(minBeacon)
+	for range n {
+		var b event.Beacon
+		r.beacon(&b)
+		if r.bad {
+			return nil, nil, fmt.Errorf("%w: truncated or malformed row", ErrCorrupt)
+		}
+		beacons = append(beacons, b)
+	}
+	if r.bad {
+		return nil, nil, fmt.Errorf("%w: no count", ErrCorrupt)
+	}
+	return beacons, r.b, nil
 }
