@@ -7,6 +7,7 @@ ignore ./sdk-js/node_modules
 require (
 	github.com/VictoriaMetrics/metrics v1.44.0
 	github.com/apache/arrow/go/v17 v17.0.0
+	github.com/cespare/xxhash/v2 v2.3.0
 	github.com/gorilla/websocket v1.5.3
 	github.com/klauspost/compress v1.20.3
 	github.com/mileusna/useragent v1.3.5

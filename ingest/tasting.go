@@ -53,6 +53,7 @@ func ServeTaster(in io.Reader, out io.Writer) error {
 // decodeSip inflates and decodes one request, in whichever process it runs.
 func decodeSip(q *sip) swallowed {
 	req := &q.Request
+	defer req.Done()
 	target, err := url.Parse(q.Target)
 	if err != nil {
 		return swallowed{Refusal: &spat{http.StatusBadRequest, event.ReasonType, "target", q.Target, "a URL"}}

@@ -46,7 +46,7 @@ func Decode(r *dialect.Request) (dialect.Result, error) {
 		if len(bytes.TrimSpace(line)) == 0 {
 			continue
 		}
-		v, err := fastjson.ParseBytes(line)
+		v, err := r.JSON(line)
 		if err != nil || v.Type() != fastjson.TypeObject {
 			if !good {
 				return dialect.Result{}, &dialect.Error{Reason: event.ReasonJSON, Field: "body", Value: dialect.Clip(string(line[:min(len(line), 64)]), 64), Want: "an object in each line"}

@@ -7,17 +7,20 @@ package dialect
 
 import (
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"math"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
 
+	"github.com/cespare/xxhash/v2"
 	"github.com/mileusna/useragent"
 	"github.com/valyala/fastjson"
 
@@ -59,6 +62,27 @@ type Request struct {
 	Key    string            // the public key; keys the hash of users
 	Peer   string            // client address; used for anonymous sessions only, and never kept
 	Salt   []byte            // keys the hash of Peer; changes from day to day
+
+	parsers []*fastjson.Parser
+}
+
+var parsers fastjson.ParserPool
+
+// JSON parses a text that is a part of the body, or all of it. The value is
+// good until [Request.Done].
+func (r *Request) JSON(text []byte) (*fastjson.Value, error) {
+	p := parsers.Get()
+	r.parsers = append(r.parsers, p)
+	return p.ParseBytes(text)
+}
+
+// Done lets the memory of what was parsed be used again. What a decoder
+// returned is its own, and stays.
+func (r *Request) Done() {
+	for _, p := range r.parsers {
+		parsers.Put(p)
+	}
+	r.parsers = nil
 }
 
 // Query returns a parameter of the target.
@@ -113,6 +137,8 @@ type Builder struct {
 	req   *Request
 	res   Result
 	index map[Source]int // position of the beacon that is open for a source
+	last  Source         // of the newest event: most are of one source
+	at    int            // where its beacon is
 	n     int
 }
 
@@ -189,12 +215,16 @@ func (b *Builder) Add(s Source, e event.One) {
 			a.Num, a.Number, a.Text = false, 0, "not a number"
 		}
 	}
-	at, ok := b.index[s]
+	at, ok := b.at, len(b.res.Beacons) > 0 && s == b.last
+	if !ok {
+		at, ok = b.index[s]
+	}
 	if !ok || len(b.res.Beacons[at].Events) == event.MaxEvents {
 		at = len(b.res.Beacons)
 		b.index[s] = at
 		b.res.Beacons = append(b.res.Beacons, b.open(s, tenancy))
 	}
+	b.last, b.at = s, at
 	b.res.Beacons[at].Events = append(b.res.Beacons[at].Events, e)
 }
 
@@ -230,29 +260,29 @@ func (b *Builder) user(name string) string {
 // count nothing, so it is a hash of the beacon's content, from
 // [event.Unordered] on, by which a retry of the same content counts once.
 func (b *Builder) Result() Result {
+	var text []byte
 	for i := range b.res.Beacons {
 		bc := &b.res.Beacons[i]
-		h := fnv.New64a()
-		word := func(s string) {
-			_, _ = h.Write([]byte(s)) // a hash takes whatever it is given
-			_, _ = h.Write([]byte{0})
-		}
+		text = text[:0]
+		word := func(s string) { text = append(append(text, s...), 0) }
+		number := func(f float64) { text = binary.LittleEndian.AppendUint64(text, math.Float64bits(f)) }
 		for j := range bc.Events {
 			e := &bc.Events[j]
 			word(e.Kind.String())
 			word(e.Name)
 			if e.Time != b.req.Now {
-				word(fmt.Sprint(e.Time))
+				text = binary.LittleEndian.AppendUint64(text, uint64(e.Time))
 			}
-			word(fmt.Sprint(e.Value))
+			number(e.Value)
 			word(e.Message)
-			for _, a := range e.Attrs {
+			for k := range e.Attrs {
+				a := &e.Attrs[k]
 				word(a.Key)
 				word(a.Text)
-				word(fmt.Sprint(a.Number))
+				number(a.Number)
 			}
 		}
-		sum := h.Sum64()
+		sum := xxhash.Sum64(text)
 		bc.Seq = event.Unordered | uint32(sum^sum>>32)
 	}
 	return b.res
@@ -285,25 +315,56 @@ func Anonymous(r *Request, agent string, at int64) string {
 	return "a" + hex.EncodeToString(sum[:12])
 }
 
+// agents are what was found out about user agents, which are many words and
+// few texts. They are forgotten all at once when there are too many.
+var agents struct {
+	sync.Mutex
+	known map[string]agent
+}
+
+const maxAgents = 4096
+
+type agent struct{ browser, os, device string }
+
 // Agent fills a context from a user agent's name for itself.
-func Agent(ctx *event.Context, agent string) {
-	if agent == "" {
+func Agent(ctx *event.Context, name string) {
+	if name == "" {
 		return
 	}
-	ua := useragent.Parse(Clip(agent, 512))
+	name = Clip(name, 512)
+	agents.Lock()
+	a, ok := agents.known[name]
+	agents.Unlock()
+	if !ok {
+		a = parseAgent(name)
+		agents.Lock()
+		if agents.known == nil || len(agents.known) == maxAgents {
+			agents.known = map[string]agent{}
+		}
+		agents.known[strings.Clone(name)] = a
+		agents.Unlock()
+	}
+	ctx.Platform, ctx.Browser, ctx.OS = "web", a.browser, a.os
+	if a.device != "" {
+		ctx.Device = a.device
+	}
+}
+
+func parseAgent(name string) (a agent) {
+	ua := useragent.Parse(name)
 	major, _, _ := strings.Cut(ua.Version, ".")
-	ctx.Platform = "web"
-	ctx.Browser = strings.TrimSpace(ua.Name + " " + major)
+	a.browser = strings.TrimSpace(ua.Name + " " + major)
 	major, _, _ = strings.Cut(ua.OSVersion, ".")
-	ctx.OS = strings.TrimSpace(ua.OS + " " + major)
+	a.os = strings.TrimSpace(ua.OS + " " + major)
 	switch {
 	case ua.Tablet:
-		ctx.Device = "tablet"
+		a.device = "tablet"
 	case ua.Mobile:
-		ctx.Device = "mobile"
+		a.device = "mobile"
 	case ua.Desktop:
-		ctx.Device = "desktop"
+		a.device = "desktop"
 	}
+	return a
 }
 
 // Path returns the path of a URL: queries and fragments carry names, tokens
@@ -360,12 +421,12 @@ func Number(v *fastjson.Value, path ...string) (f float64, ok bool) {
 		f, err := m.Float64()
 		return f, err == nil
 	case fastjson.TypeString:
-		f, err := fastjson.ParseBytes(m.GetStringBytes())
-		if err != nil || f.Type() != fastjson.TypeNumber {
-			return 0, false
+		text := string(m.GetStringBytes())
+		if text == "" || strings.ContainsAny(text, "xXpP_iInN+") || text[0] == '.' {
+			return 0, false // which JSON has not
 		}
-		n, err := f.Float64()
-		return n, err == nil
+		f, err := strconv.ParseFloat(text, 64)
+		return f, err == nil
 	}
 	return 0, false
 }

@@ -55,7 +55,7 @@ func Decode(r *dialect.Request) (dialect.Result, error) {
 		if len(bytes.TrimSpace(line)) == 0 {
 			continue
 		}
-		v, err := fastjson.ParseBytes(line)
+		v, err := r.JSON(line)
 		if err != nil || v.Type() != fastjson.TypeObject {
 			if i == 0 {
 				return dialect.Result{}, &dialect.Error{Reason: event.ReasonJSON, Field: "body", Value: dialect.Clip(string(line), 64), Want: "an object with metadata in the first line"}

@@ -17,7 +17,7 @@ import (
 
 // Decode decodes one body of a collector request.
 func Decode(r *dialect.Request) (dialect.Result, error) {
-	v, err := fastjson.ParseBytes(r.Body)
+	v, err := r.JSON(r.Body)
 	if err != nil {
 		return dialect.Result{}, dialect.NotJSON(err)
 	}

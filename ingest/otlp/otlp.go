@@ -2,6 +2,7 @@ package otlp
 
 import (
 	"mime"
+	"slices"
 	"strings"
 
 	"github.com/valyala/fastjson"
@@ -37,7 +38,7 @@ func Decode(r *dialect.Request) (dialect.Result, error) {
 			return dialect.Result{}, &dialect.Error{Reason: event.ReasonEncoding, Field: "body", Want: "a protobuf message of the signal " + signal}
 		}
 	default:
-		v, err := fastjson.ParseBytes(r.Body)
+		v, err := r.JSON(r.Body)
 		if err != nil {
 			return dialect.Result{}, dialect.NotJSON(err)
 		}
@@ -297,12 +298,14 @@ func (d *decoder) point(s dialect.Source, r *record) {
 // own returns the attributes that are the record's own, and not columns.
 func own(as attrs) []event.Attr {
 	var out []event.Attr
-	seen := map[string]bool{"session.id": true, "user.id": true, "enduser.id": true, "service.version": true, "url.full": true, "": true}
 	for _, a := range as {
-		if seen[a.key] || len(out) == event.MaxAttrs-1 {
+		switch a.key {
+		case "session.id", "user.id", "enduser.id", "service.version", "url.full", "":
 			continue
 		}
-		seen[a.key] = true
+		if len(out) == event.MaxAttrs-1 || slices.ContainsFunc(out, func(o event.Attr) bool { return o.Key == a.key }) {
+			continue
+		}
 		out = append(out, event.Attr{Key: a.key, Text: a.val.text, Num: a.val.num, Number: a.val.number})
 	}
 	return out

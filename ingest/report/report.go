@@ -32,7 +32,7 @@ func source(r *dialect.Request, agent string, at int64) dialect.Source {
 }
 
 func list(r *dialect.Request) ([]*fastjson.Value, error) {
-	v, err := fastjson.ParseBytes(r.Body)
+	v, err := r.JSON(r.Body)
 	if err != nil {
 		return nil, dialect.NotJSON(err)
 	}

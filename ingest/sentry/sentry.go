@@ -37,7 +37,7 @@ func Key(r *dialect.Request) string {
 		}
 	}
 	head, _, _ := bytes.Cut(r.Body, []byte("\n"))
-	if v, err := fastjson.ParseBytes(head); err == nil {
+	if v, err := r.JSON(head); err == nil {
 		if u, err := url.Parse(dialect.Text(v, "dsn")); err == nil && u.User != nil {
 			return u.User.Username()
 		}
@@ -48,7 +48,7 @@ func Key(r *dialect.Request) string {
 // Decode decodes one envelope.
 func Decode(r *dialect.Request) (dialect.Result, error) {
 	head, rest, _ := bytes.Cut(r.Body, []byte("\n"))
-	v, err := fastjson.ParseBytes(head)
+	v, err := r.JSON(head)
 	if err != nil {
 		return dialect.Result{}, dialect.NotJSON(err)
 	}
@@ -74,7 +74,7 @@ func Decode(r *dialect.Request) (dialect.Result, error) {
 		if len(bytes.TrimSpace(line)) == 0 {
 			continue
 		}
-		h, err := fastjson.ParseBytes(line)
+		h, err := r.JSON(line)
 		if err != nil || h.Type() != fastjson.TypeObject {
 			return dialect.Result{}, &dialect.Error{Reason: event.ReasonJSON, Field: fmt.Sprintf("items[%d] header", n), Value: dialect.Clip(string(line), 64), Want: "an object in JSON"}
 		}
@@ -135,7 +135,7 @@ func (d *decoder) item(kind string, payload []byte) {
 		d.b.Ignore(kind)
 		return
 	}
-	v, err := fastjson.ParseBytes(payload)
+	v, err := d.r.JSON(payload)
 	if err != nil || v.Type() != fastjson.TypeObject {
 		d.b.Reject(event.ReasonJSON, kind, string(payload[:min(len(payload), 64)]), "an object in JSON")
 		return

@@ -28,11 +28,17 @@ const exitOrphan = 3
 // maxRequest bounds one request; a parent sends no larger ones.
 const maxRequest = 16 << 20
 
+// gcPercent lets a child's small heap grow to some tens of megabytes between
+// collections: what it allocates is short-lived, and at the default it would
+// collect for every few hundred bodies.
+const gcPercent = 800
+
 // Serve is the child: it reads requests from in and writes what answer appends
 // to its second argument to out, until in ends. It sets the limits on its own
 // process.
 func Serve(l Limits, in io.Reader, out io.Writer, answer func(q, a []byte) []byte) error {
 	debug.SetMaxStack(l.Stack)
+	debug.SetGCPercent(gcPercent)
 	debug.SetMemoryLimit(int64(l.Memory / 2)) // collect more eagerly before the hard limit
 	if err := limitMemory(l.Memory); err != nil {
 		return fmt.Errorf("limit the taster's memory: %w", err)
