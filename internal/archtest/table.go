@@ -15,12 +15,6 @@ type rule struct {
 var table = []rule{
 	{of: "cmd/serin", may: []string{"alerting/policy", "alerting/webhook", "analysis", "analysis/verdict", "ingest", "ingest/dialect", "internal/api", "internal/event",
 		"internal/bench/corpus", "internal/bench/load", "internal/store/journal", "internal/store/segment", "internal/tenant"}},
-	{of: "internal/bench/ingest", may: []string{"internal/bench/load", "internal/bench/process"}},
-	{of: "internal/bench/fuzz", may: []string{"internal/bench/corpus", "internal/bench/mutate", "internal/bench/process", "internal/store/batch", "internal/store/segment"}},
-	{of: "internal/bench/load", may: []string{"internal/bench/corpus", "internal/bench/mutate", "internal/bench/process"}},
-	{of: "internal/bench/corpus"},
-	{of: "internal/bench/mutate"},
-	{of: "internal/bench/process", standardOnly: true},
 	{of: "alerting/policy", may: []string{"analysis/verdict"}},
 	{of: "alerting/webhook", may: []string{"analysis/verdict"}},
 	{of: "internal/api", may: []string{"analysis", "analysis/canary", "internal/tenant"}},
@@ -49,6 +43,13 @@ var table = []rule{
 	{of: "internal/store/batch", may: []string{"internal/event", "internal/tenant"}},
 	{of: "internal/event", standardOnly: true},
 	{of: "internal/tenant", standardOnly: true},
+	{of: "internal/bench/ingest", may: []string{"internal/bench/load", "internal/bench/process"}},
+	{of: "internal/bench/fuzz", may: []string{"internal/bench/corpus", "internal/bench/mutate", "internal/bench/process", "internal/bench/wire", "internal/store/batch", "internal/store/segment"}},
+	{of: "internal/bench/load", may: []string{"internal/bench/corpus", "internal/bench/mutate", "internal/bench/process", "internal/bench/wire"}},
+	{of: "internal/bench/corpus"},
+	{of: "internal/bench/mutate"},
+	{of: "internal/bench/process", standardOnly: true},
+	{of: "internal/bench/wire", standardOnly: true},
 	{of: "internal/archtest", standardOnly: true},
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	"serin.dev/serin/internal/bench/corpus"
+	"serin.dev/serin/internal/bench/wire"
 )
 
 // edge is a server that takes beacons, keeps their names and answers as it is
@@ -245,8 +246,8 @@ func TestAnswers(t *testing.T) {
 		{text: "HTTP/1.1 202 Accepted\r\nContent-Length: -1\r\n\r\n", fails: true},
 		{text: "HTTP/1.1 202 Accepted\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n", fails: true},
 	} {
-		var a answer
-		err := a.read(bufio.NewReader(strings.NewReader(c.text)))
+		var a wire.Answer
+		err := a.Read(bufio.NewReader(strings.NewReader(c.text)))
 		if (err != nil) != c.fails {
 			t.Errorf("%q: error %v", c.text, err)
 			continue
@@ -254,8 +255,8 @@ func TestAnswers(t *testing.T) {
 		if c.fails {
 			continue
 		}
-		if accepted, shed := a.taken(10); a.status != c.status || accepted != c.accepted || shed != c.shed || a.close != c.close {
-			t.Errorf("%q: status %d, %d accepted, %d shed, close %v", c.text, a.status, accepted, shed, a.close)
+		if accepted, shed := taken(&a, 10); a.Status != c.status || accepted != c.accepted || shed != c.shed || a.Close != c.close {
+			t.Errorf("%q: status %d, %d accepted, %d shed, close %v", c.text, a.Status, accepted, shed, a.Close)
 		}
 	}
 }

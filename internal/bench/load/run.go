@@ -23,8 +23,6 @@ type sender interface {
 	close()
 }
 
-func (p *poster) wait() {} // each beacon is answered before the next is sent
-
 // settleLimit bounds how long a server may take to do what it has put off.
 const settleLimit = time.Minute
 

@@ -11,6 +11,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	"serin.dev/serin/internal/bench/corpus"
+	"serin.dev/serin/internal/bench/wire"
 )
 
 // subprotocol is what the server's stream speaks.
@@ -117,7 +118,7 @@ func (s *streamer) send(due time.Time, t *tally) {
 	s.open[s.next] = m
 	s.next++
 	s.mu.Unlock()
-	_ = s.conn.SetWriteDeadline(time.Now().Add(patience)) // an error shows in the write
+	_ = s.conn.SetWriteDeadline(time.Now().Add(wire.Patience)) // an error shows in the write
 	if err := s.conn.WriteMessage(websocket.TextMessage, s.buf); err != nil {
 		_ = s.conn.Close() // the reader sees it, and counts what is open as failed
 	}
@@ -212,7 +213,7 @@ func (s *streamer) wait() {
 	go func() { s.pending.Wait(); close(done) }()
 	select {
 	case <-done:
-	case <-time.After(patience):
+	case <-time.After(wire.Patience):
 		s.close() // the reader counts what is open as failed
 		<-done
 	}

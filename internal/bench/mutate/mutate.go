@@ -76,7 +76,7 @@ const maxBody = 1<<20 + 4096
 // changed twice.
 func (m *Mutator) Mutate(body, other []byte) (out []byte, kind Kind, gzipped bool) {
 	kind = Kind(m.rng.IntN(int(Kinds)))
-	if kind == Bomb && m.rng.IntN(20) > 0 {
+	if kind == Bomb && m.rng.IntN(50) > 0 {
 		kind = Flip // one bomb costs as much as a hundred others
 	}
 	if kind == Bomb {
@@ -127,7 +127,7 @@ func (m *Mutator) apply(k Kind, other []byte) {
 		lo, hi := m.part(len(m.buf))
 		part := bytes.Clone(m.buf[lo:hi])
 		times := 1
-		if m.rng.IntN(50) == 0 && len(part) > 0 {
+		if m.rng.IntN(200) == 0 && len(part) > 0 {
 			times = min(1+m.rng.IntN(5000), maxBody/len(part))
 		}
 		m.buf = slices.Insert(m.buf, hi, bytes.Repeat(part, times)...)
@@ -164,8 +164,7 @@ func (m *Mutator) text() string {
 	case 0:
 		return `""`
 	case 1:
-		n := 1 << m.rng.IntN(15)
-		return `"` + strings.Repeat("x", n) + `"`
+		return `"` + strings.Repeat("x", 1<<m.rng.IntN(15)) + `"`
 	case 2:
 		return "\"\xff\xfe\xed\xa0\x80\""
 	case 3:
@@ -179,7 +178,7 @@ func (m *Mutator) text() string {
 	case 7:
 		return `"` + strings.Repeat("\\", 1+m.rng.IntN(40)) + `"`
 	}
-	return `"` + strings.Repeat("é", 1+m.rng.IntN(5000)) + `"`
+	return `"` + strings.Repeat("é", 1<<m.rng.IntN(13)) + `"`
 }
 
 // span is a token's place.
@@ -252,7 +251,10 @@ func (m *Mutator) swap() {
 // nest puts values in values in place of a token; where there is none, as in
 // protobuf, it appends a log record whose attribute is a list of lists.
 func (m *Mutator) nest() {
-	depth := 1 << (3 + m.rng.IntN(14)) // 8 to 65,536
+	depth := 1 << (3 + m.rng.IntN(6)) // 8 to 256
+	if m.rng.IntN(64) == 0 {
+		depth = 1 << (9 + m.rng.IntN(8)) // up to 65,536: rare, since such bodies take long
+	}
 	if tokens := texts(m.buf); len(m.buf) > 0 && (m.buf[0] == '{' || m.buf[0] == '[') && len(tokens) > 0 {
 		open, shut := "[", "]"
 		if m.rng.IntN(2) == 0 {
