@@ -20,7 +20,7 @@ func build(t *testing.T) string {
 
 // TestMutatedBeaconsCostOthersNothing is the short form of make fuzz-long.
 func TestMutatedBeaconsCostOthersNothing(t *testing.T) {
-	o := options{serin: build(t), corpora: "../../../ingest", n: 15_000, seed: 20261124, workers: 4, growth: 256 << 20}
+	o := options{serin: build(t), corpora: "../../../ingest", n: 10_000, seed: 20261124, workers: 4, growth: 256 << 20}
 	r, err := run(t.Context(), &o, t.Output())
 	if r != nil {
 		var text bytes.Buffer

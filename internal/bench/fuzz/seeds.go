@@ -99,7 +99,7 @@ func seeds(dir string) (map[string][]seed, error) {
 			add(seed{protocol, strings.Fields(line)[1], headers, b.Bytes})
 		}
 	}
-	for _, p := range []string{"native", "stream", "faro", "sentry", "otlp", "reports"} {
+	for _, p := range []string{"native", "stream", "faro", "sentry", "otlp", "reports", "elastic", "datadog", "vitals"} {
 		if len(out[p]) == 0 {
 			return nil, fmt.Errorf("no recorded requests of %s in %s: want the folder of the package ingest", p, dir)
 		}

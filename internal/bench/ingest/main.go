@@ -37,12 +37,15 @@ func main() {
 	flag.StringVar(&o.serverCore, "server-core", "1", "`core` of the server that is measured, as taskset takes it")
 	flag.StringVar(&o.core, "load-core", "0", "`core` of the load")
 	flag.IntVar(&o.idle, "idle", 20_000, "`websockets` that are open beside the load, where this process may open as many")
+	flag.IntVar(&o.rounds, "rounds", 3, "`times` that each server is measured, the medians count")
+	flag.DurationVar(&o.duration, "duration", 8*time.Second, "`time` of each load that is measured")
+	flag.DurationVar(&o.warmup, "warmup", 2*time.Second, "`time` of each load before it")
 	quick := flag.Bool("quick", false, "one round of short loads, to see that it works: the numbers say little")
 	limit := flag.Duration("limit", 40*time.Minute, "`time` after which it gives up")
 	only := flag.String("only", "", "`pattern` of the sections to measure: throughput, latency, isolation, overload; all where empty")
 	flag.Parse()
-	if flag.NArg() > 0 {
-		fmt.Fprintln(os.Stderr, "ingest: arguments:", flag.Args(), ": want flags only")
+	if flag.NArg() > 0 || o.rounds < 1 || o.rounds > 100 || o.duration < time.Second || o.duration > time.Hour || o.warmup < 0 || o.warmup > time.Minute || o.idle < 0 {
+		fmt.Fprintln(os.Stderr, "ingest: want flags only, 1 to 100 -rounds, a -duration of 1s to 1h, a -warmup of at most 1m and 0 or more -idle")
 		os.Exit(2)
 	}
 	var err error
@@ -50,7 +53,6 @@ func main() {
 		fmt.Fprintln(os.Stderr, "ingest: -only:", err)
 		os.Exit(2)
 	}
-	o.rounds, o.duration, o.warmup = 3, 8*time.Second, 2*time.Second
 	if *quick {
 		o.rounds, o.duration, o.warmup = 1, 2*time.Second, 500*time.Millisecond
 	}

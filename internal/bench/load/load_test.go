@@ -1,7 +1,6 @@
 package load
 
 import (
-	"bufio"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -16,7 +15,6 @@ import (
 	"github.com/gorilla/websocket"
 
 	"serin.dev/serin/internal/bench/corpus"
-	"serin.dev/serin/internal/bench/wire"
 )
 
 // edge is a server that takes beacons, keeps their names and answers as it is
@@ -223,41 +221,6 @@ func TestIdleConnectionsStay(t *testing.T) {
 	}
 	if r.Idle != 50 || r.Warning != "" {
 		t.Errorf("%d idle connections at the end, %q", r.Idle, r.Warning)
-	}
-}
-
-func TestAnswers(t *testing.T) {
-	for _, c := range []struct {
-		text           string
-		status         int
-		accepted, shed int64
-		close          bool
-		fails          bool
-	}{
-		{text: "HTTP/1.1 202 Accepted\r\ncontent-length: 30\r\n\r\n{\"accepted\":7,\"rejected\":[]}  ", status: 202, accepted: 7},
-		{text: "HTTP/1.1 202 Accepted\r\nTransfer-Encoding: chunked\r\n\r\n10\r\n{\"accepted\":7,\"s\r\n7\r\nhed\":3}\r\n0\r\n\r\n", status: 202, accepted: 7, shed: 3},
-		{text: "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}", status: 200, accepted: 10, close: true},
-		{text: "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", status: 200, accepted: 10},
-		{text: "HTTP/1.1 200 OK\r\nContent-Length: 48\r\n\r\n{\"partialSuccess\":{\"rejectedLogRecords\":\"4\"  }  }", status: 200, accepted: 6},
-		{text: "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n", status: 503},
-		{text: "HTTP/1.1 204 No Content\r\n\r\n", status: 204, accepted: 10},
-		{text: "SMTP hello there\r\n\r\n", fails: true},
-		{text: "HTTP/1.1 202 Accepted\r\nContent-Length: 9\r\n\r\nshort", fails: true},
-		{text: "HTTP/1.1 202 Accepted\r\nContent-Length: -1\r\n\r\n", fails: true},
-		{text: "HTTP/1.1 202 Accepted\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n", fails: true},
-	} {
-		var a wire.Answer
-		err := a.Read(bufio.NewReader(strings.NewReader(c.text)))
-		if (err != nil) != c.fails {
-			t.Errorf("%q: error %v", c.text, err)
-			continue
-		}
-		if c.fails {
-			continue
-		}
-		if accepted, shed := taken(&a, 10); a.Status != c.status || accepted != c.accepted || shed != c.shed || a.Close != c.close {
-			t.Errorf("%q: status %d, %d accepted, %d shed, close %v", c.text, a.Status, accepted, shed, a.Close)
-		}
 	}
 }
 
