@@ -6,10 +6,10 @@ GO_FILES := $(shell find cmd ingest analysis alerting internal -name '*.go' -not
 FOREIGN := sdk-js/e2e/foreign/node_modules/.package-lock.json
 SDK_FILES := $(shell find sdk-js/src -name '*.ts') sdk-js/scripts/build.mjs sdk-js/package-lock.json
 
-.PHONY: help demo run test test-go test-sdk test-e2e bench fuzz golden captures lint clean
+.PHONY: help demo run test test-go test-sdk test-e2e bench bench-ingest fuzz fuzz-long golden captures lint clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 demo: $(BIN) ## the whole way on this machine: a broken canary is found and rolled back
 	$(BIN) demo
@@ -35,6 +35,15 @@ lint: ## formatting and go vet
 
 bench: $(BIN) ## events per CPU-second end to end, latency of the acknowledgement, bytes per event
 	$(BIN) bench
+
+bench-ingest: $(BIN) bin/collector ## the edge beside an OpenTelemetry Collector, in one run: BENCH_FLAGS=-quick for a short one
+	go run ./internal/bench/ingest $(BENCH_FLAGS)
+
+bin/collector: $(wildcard internal/bench/collector/*.go) internal/bench/collector/go.mod internal/bench/collector/go.sum
+	cd internal/bench/collector && go build -o $(CURDIR)/$@ .
+
+fuzz-long: $(BIN) ## ten million mutated beacons against a server, with good ones beside them: FUZZ_FLAGS='-n 100000' for fewer
+	go run ./internal/bench/fuzz $(FUZZ_FLAGS)
 
 fuzz: ## each fuzz target for 20 s
 	go test -run '^$$' -fuzz '^FuzzDecode$$' -fuzztime 20s -fuzzminimizetime 50x ./ingest/beacon

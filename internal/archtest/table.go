@@ -13,8 +13,7 @@ type rule struct {
 }
 
 var table = []rule{
-	{of: "cmd/serin", may: []string{"alerting/policy", "alerting/webhook", "analysis", "analysis/verdict", "ingest", "ingest/dialect", "ingest/lane", "internal/api", "internal/event",
-		"internal/store/journal", "internal/store/segment", "internal/tenant"}},
+	{of: "cmd/serin", may: []string{"alerting/policy", "alerting/webhook", "analysis", "analysis/verdict", "ingest", "ingest/dialect", "ingest/lane", "internal/api", "internal/bench/corpus", "internal/bench/load", "internal/event", "internal/store/journal", "internal/store/segment", "internal/tenant"}},
 	{of: "alerting/policy", may: []string{"analysis/verdict"}},
 	{of: "alerting/webhook", may: []string{"analysis/verdict"}},
 	{of: "internal/api", may: []string{"analysis", "analysis/canary", "internal/tenant"}},
@@ -44,6 +43,13 @@ var table = []rule{
 	{of: "internal/store/batch", may: []string{"internal/event", "internal/tenant"}},
 	{of: "internal/event", standardOnly: true},
 	{of: "internal/tenant", standardOnly: true},
+	{of: "internal/bench/ingest", may: []string{"internal/bench/load", "internal/bench/process"}},
+	{of: "internal/bench/fuzz", may: []string{"internal/bench/corpus", "internal/bench/mutate", "internal/bench/process", "internal/bench/wire", "internal/store/batch", "internal/store/segment"}},
+	{of: "internal/bench/load", may: []string{"internal/bench/corpus", "internal/bench/mutate", "internal/bench/process", "internal/bench/wire"}},
+	{of: "internal/bench/corpus"},
+	{of: "internal/bench/mutate"},
+	{of: "internal/bench/process", standardOnly: true},
+	{of: "internal/bench/wire", standardOnly: true},
 	{of: "internal/archtest", standardOnly: true},
 }
 
@@ -52,13 +58,13 @@ var limits = []struct {
 	imported string
 	to       []string
 }{
-	{"flag", []string{"cmd/serin"}},
-	{"os", []string{"cmd/serin", "internal/store/...", "internal/archtest"}},
-	{"net/http", []string{"cmd/serin", "internal/api", "ingest", "alerting/webhook"}},
+	{"flag", []string{"cmd/serin", "internal/bench/ingest", "internal/bench/fuzz"}},
+	{"os", []string{"cmd/serin", "internal/store/...", "internal/archtest", "internal/bench/..."}},
+	{"net/http", []string{"cmd/serin", "internal/api", "ingest", "alerting/webhook", "internal/bench/..."}},
 	{"github.com/apache/arrow/go/v17/...", []string{"internal/store/...", "analysis/cell"}},
-	{"github.com/gorilla/websocket", []string{"ingest", "internal/api"}},
+	{"github.com/gorilla/websocket", []string{"ingest", "internal/api", "internal/bench/..."}},
 	{"github.com/nats-io/...", []string{"internal/store/journal"}},
-	{"math/rand/v2", []string{"cmd/serin", "alerting/webhook", "internal/store/journal"}},
+	{"math/rand/v2", []string{"cmd/serin", "alerting/webhook", "internal/store/journal", "internal/bench/..."}},
 }
 
 // topLevel are the folders of the project.
