@@ -2,15 +2,12 @@ package ingest
 
 import (
 	"bytes"
-	"crypto/rand"
 	"fmt"
 	"maps"
-	"net"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -111,11 +108,14 @@ const maxDSN = 4 << 10
 func (e *Edge) foreign(p *protocol, w http.ResponseWriter, r *http.Request) {
 	start := e.o.Now()
 	cors(w, r)
-	req := &dialect.Request{Method: r.Method, Target: r.URL, Header: make(map[string]string, len(r.Header)), Now: start.UnixMilli(), Salt: e.salt.of(start)}
+	req := &dialect.Request{Method: r.Method, Target: r.URL, Header: make(map[string]string, len(r.Header)), Now: start.UnixMilli()}
 	for name, values := range r.Header {
 		req.Header[strings.ToLower(name)] = values[0]
 	}
-	req.Peer, _, _ = net.SplitHostPort(r.RemoteAddr)
+	for _, name := range addressHeaders {
+		delete(req.Header, name)
+	}
+	req.Peer = e.perimeter.Pseudonym(peerOf(r), headerOf(r.Header), req.Now)
 	refuse := func(tenantName string, ref *refusal) {
 		rejected("beacon", tenantName, ref.reason, 1)
 		p.refuse(w, r, ref)
@@ -166,7 +166,8 @@ func (e *Edge) foreign(p *protocol, w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	o := outcome{req: req, rejected: res.Rejected}
-	e.admitAll(g, req, res, &o)
+	client := e.client(g, r, req.Now)
+	e.admitAll(g, &client, req, res, &o)
 	if len(res.Beacons) > 0 {
 		list := make([]*event.Beacon, len(res.Beacons))
 		for i := range res.Beacons {
@@ -210,7 +211,7 @@ func (r readCloser) Close() error { return r.rest.Close() }
 
 // admitAll holds the beacons against the grant, and takes out of res what is
 // not admitted.
-func (e *Edge) admitAll(g *tenant.Grant, req *dialect.Request, res *dialect.Result, o *outcome) {
+func (e *Edge) admitAll(g *tenant.Grant, client *admit.Client, req *dialect.Request, res *dialect.Result, o *outcome) {
 	least := admit.Claimed(req.Header["baggage"])
 	if own, err := event.ParseTenancy(g.Tenancy); err == nil {
 		least = max(least, own) // a protocol without tenancies has its key's
@@ -218,9 +219,12 @@ func (e *Edge) admitAll(g *tenant.Grant, req *dialect.Request, res *dialect.Resu
 	kept := res.Beacons[:0]
 	for _, b := range res.Beacons {
 		b.Tenancy = max(b.Tenancy, least)
-		whole, late := admit.Beacon(g, &b, req.Now)
+		whole, late := admit.Beacon(g, client, &b, req.Now)
 		if whole != nil {
-			o.rejected = append(o.rejected, dialect.Rejection{Reason: whole.Reason, Field: whole.Field, Value: whole.Value, Want: whole.Want})
+			if unwanted(whole) {
+				rejected("event", g.Tenant.String(), whole.Reason, len(b.Events))
+			}
+			o.rejected = append(o.rejected, dialect.Rejection{Index: whole.Index, Reason: whole.Reason, Field: whole.Field, Value: whole.Value, Want: whole.Want})
 			continue
 		}
 		for _, l := range late {
@@ -241,7 +245,9 @@ func (e *Edge) count(p *protocol, g *tenant.Grant, res *dialect.Result, o *outco
 	e.metrics.beacons.Add(len(res.Beacons))
 	name := g.Tenant.String()
 	for i := range o.rejected {
-		rejected("event", name, o.rejected[i].Reason, 1)
+		if o.rejected[i].Reason != event.ReasonPrivacy { // those were counted where they were left out
+			rejected("event", name, o.rejected[i].Reason, 1)
+		}
 	}
 	ignored := 0
 	for _, n := range res.Ignored {
@@ -254,25 +260,6 @@ func (e *Edge) count(p *protocol, g *tenant.Grant, res *dialect.Result, o *outco
 		lost += d.Count
 	}
 	metrics.GetOrCreateCounter(fmt.Sprintf(`serin_ingest_client_dropped_total{tenant=%q,protocol=%q}`, name, p.name)).AddInt64(lost)
-}
-
-// salt is a secret that changes with the day, so that what is hashed with it
-// cannot be joined across days, and not undone at all.
-type salt struct {
-	mu    sync.Mutex
-	day   int64
-	bytes []byte
-}
-
-func (s *salt) of(now time.Time) []byte {
-	day := now.Unix() / 86400
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.bytes == nil || s.day != day {
-		s.bytes, s.day = make([]byte, 16), day
-		_, _ = rand.Read(s.bytes) // never fails, by its documentation
-	}
-	return s.bytes
 }
 
 // The answers.

@@ -45,20 +45,21 @@ type Options struct {
 	Taster      func() *exec.Cmd
 	Tasters     int  // children; default 4
 	TasteNative bool // native bodies are decoded in children too
+	Network     Network
 }
 
 // Edge serves the clients. Make it with [New]; [Edge.Run] must run for beacons
 // to be acknowledged.
 type Edge struct {
-	o        Options
-	batcher  *batcher
-	metrics  *metricSet
-	decoders sync.Pool
-	mux      *http.ServeMux
-	salt     salt
-	gate     *admit.Gate
-	streams  streams
-	tasters  *taste.Pool[sip, swallowed] // nil: decoded here
+	o         Options
+	batcher   *batcher
+	metrics   *metricSet
+	decoders  sync.Pool
+	mux       *http.ServeMux
+	perimeter *admit.Perimeter
+	gate      *admit.Gate
+	streams   streams
+	tasters   *taste.Pool[sip, swallowed] // nil: decoded here
 }
 
 // New returns an edge.
@@ -69,6 +70,7 @@ func New(o Options) *Edge {
 	e := &Edge{o: o, metrics: newMetricSet(), mux: http.NewServeMux()}
 	e.batcher = newBatcher(o.Journal, e.metrics, o.Fail)
 	e.gate = admit.NewGate(o.DelayTarget)
+	e.perimeter = o.Network.perimeter()
 	if o.Taster != nil {
 		e.tasters = taste.New[sip, swallowed](taste.Options{Command: o.Taster, Tasters: o.Tasters, Logger: o.Logger, Now: o.Now})
 	}
@@ -197,9 +199,15 @@ func (e *Edge) beacons(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	sent := len(wk.beacon.Events) + len(bad)
-	whole, late := admit.Beacon(g, &wk.beacon, e.o.Now().UnixMilli())
+	now := e.o.Now().UnixMilli()
+	client := e.client(g, r, now)
+	whole, late := admit.Beacon(g, &client, &wk.beacon, now)
 	if whole != nil {
 		rejected("event", g.Tenant.String(), whole.Reason, sent)
+		if unwanted(whole) {
+			answerUnwanted(w, whole)
+			return
+		}
 		e.refuse(w, g.Tenant.String(), refusal{http.StatusForbidden, whole.Reason, whole.Field, whole.Value, whole.Want})
 		return
 	}

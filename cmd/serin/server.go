@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log"
 	"log/slog"
 	"net"
 	"net/http"
@@ -83,8 +84,12 @@ func newServer(ctx context.Context, c config, logger *slog.Logger) (_ *server, e
 	if s.control, err = s.journal.Log(ctx, "control", journal.LogOptions{}); err != nil {
 		return nil, err
 	}
+	network, err := s.network()
+	if err != nil {
+		return nil, err
+	}
 	s.edge = ingest.New(ingest.Options{Tenants: s.tenants, Journal: s.events, Logger: logger.With("part", "ingest"), Fail: s.fail,
-		Taster: taster, Tasters: c.Taste.Tasters, TasteNative: c.Taste.Isolation == "process"})
+		Taster: taster, Tasters: c.Taste.Tasters, TasteNative: c.Taste.Isolation == "process", Network: network})
 	return s, nil
 }
 
@@ -131,7 +136,7 @@ func (s *server) url() string { return "http://" + s.listener.Addr().String() }
 func (s *server) run(ctx context.Context) error {
 	defer s.close()
 	httpServer := &http.Server{Handler: s.routes(), ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout,
-		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes, ErrorLog: slog.NewLogLogger(s.logger.Handler(), slog.LevelDebug)}
+		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes, ErrorLog: log.New(withoutAddresses{slog.NewLogLogger(s.logger.Handler(), slog.LevelDebug).Writer()}, "", 0)}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	edgeCtx, stopEdge := context.WithCancel(context.WithoutCancel(ctx))

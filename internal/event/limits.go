@@ -51,4 +51,5 @@ const (
 	ReasonPoison   Reason = "poison"        // decoding the body killed what decoded it
 	ReasonJail     Reason = "quarantine"    // bodies of this form did so before
 	ReasonBreaker  Reason = "breaker"       // too many of those with this key
+	ReasonPrivacy  Reason = "privacy"       // the client asks not to be observed, and its tenant heeds that
 )
