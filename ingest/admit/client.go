@@ -48,7 +48,14 @@ const dayMS = 24 * 3600_000
 // dayKey hashes with the key of one UTC day.
 type dayKey struct {
 	day  int64
-	macs sync.Pool // of hash.Hash
+	macs sync.Pool // of *mac
+}
+
+// mac is a hash with the room that it works in.
+type mac struct {
+	hash.Hash
+	text [64 + 16]byte // a tenant's name and an address
+	sum  [sha256.Size]byte
 }
 
 // Client is what the edge knows of who sent a request. It holds no address.
@@ -134,12 +141,9 @@ func (p *Perimeter) Client(g *tenant.Grant, peer netip.Addr, get header, now int
 
 // Refresh gives the client of a long connection the prefix of the day.
 func (p *Perimeter) Refresh(c *Client, g *tenant.Grant, now int64) {
-	if day := now / dayMS; c.network.IsValid() && c.day != day {
-		var room [16 + 64]byte
-		network := append(room[:0], g.Tenant.String()...) // so that no two tenants can join theirs
-		network = append(network, 0)
-		network = append(network, c.network.Addr().AsSlice()...)
-		c.day, c.Prefix = day, p.keyed(network, day)
+	if day := now / dayMS; c.network.IsValid() && (c.Prefix == "" || c.day != day) {
+		// The tenant's name is in it so that no two tenants can join theirs.
+		c.day, c.Prefix = day, p.keyed(g.Tenant.String(), c.network.Addr(), day)
 	}
 }
 
@@ -151,29 +155,30 @@ func (p *Perimeter) Pseudonym(peer netip.Addr, get header, now int64) string {
 	if !address.IsValid() {
 		return ""
 	}
-	return p.keyed(append([]byte("address\x00"), address.AsSlice()...), now/dayMS)
+	return p.keyed("", address, now/dayMS) // no tenant is called that
 }
 
 // keyed returns 64 bits of HMAC-SHA-256 (RFC 2104) in base64 of URLs. Its key
 // is derived from the secret and the day: without the secret nothing can be
 // undone by trying all networks, and nothing joined from day to day.
-func (p *Perimeter) keyed(text []byte, day int64) string {
+func (p *Perimeter) keyed(of string, a netip.Addr, day int64) string {
 	k := p.today.Load()
 	if k == nil || k.day != day {
 		derive := hmac.New(sha256.New, p.Secret)
 		fmt.Fprintf(derive, "serin network 1 day %d", day)
 		key := derive.Sum(nil)
 		k = &dayKey{day: day}
-		k.macs.New = func() any { return hmac.New(sha256.New, key) }
+		k.macs.New = func() any { return &mac{Hash: hmac.New(sha256.New, key)} }
 		p.today.Store(k)
 	}
-	mac := k.macs.Get().(hash.Hash)
-	defer k.macs.Put(mac)
-	mac.Reset()
-	_, _ = mac.Write(text) // a hash takes whatever it is given
-	var sum [sha256.Size]byte
+	m := k.macs.Get().(*mac)
+	defer k.macs.Put(m)
+	m.Reset()
+	bytes := a.As16()
+	text := append(append(append(m.text[:0], of...), 0), bytes[:]...)
+	_, _ = m.Write(text) // a hash takes whatever it is given
 	var out [11]byte
-	base64.RawURLEncoding.Encode(out[:], mac.Sum(sum[:0])[:8])
+	base64.RawURLEncoding.Encode(out[:], m.Sum(m.sum[:0])[:8])
 	return string(out[:])
 }
 
