@@ -64,6 +64,13 @@ func (e *Edge) client(g *tenant.Grant, r *http.Request, now int64) admit.Client 
 // decoder needs them, so none is given them.
 var addressHeaders = []string{"x-forwarded-for", "forwarded", "x-real-ip", "x-client-ip", "cf-connecting-ip", "true-client-ip", "fastly-client-ip", "x-cluster-client-ip"}
 
+// Live is a rollout that is under way; see [admit.Live].
+type Live = admit.Live
+
+// Keep says which rollouts are under way: what they name is stored as it is,
+// whatever else is one too many. It replaces what an earlier call said.
+func (e *Edge) Keep(rollouts []Live) { e.cardinality.Keep(rollouts) }
+
 // unwanted reports whether a beacon is refused since its client asked not to
 // be observed: that is answered like a beacon that is taken, for there is
 // nothing to mend.

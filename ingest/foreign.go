@@ -234,6 +234,7 @@ func (e *Edge) admitAll(g *tenant.Grant, client *admit.Client, req *dialect.Requ
 			continue
 		}
 		o.shed += e.gate.Shed(g, &b)
+		e.cardinality.Bound(g, client, nil, &b, req.Now)
 		o.accepted += len(b.Events)
 		kept = append(kept, b)
 	}

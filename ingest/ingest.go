@@ -51,15 +51,16 @@ type Options struct {
 // Edge serves the clients. Make it with [New]; [Edge.Run] must run for beacons
 // to be acknowledged.
 type Edge struct {
-	o         Options
-	batcher   *batcher
-	metrics   *metricSet
-	decoders  sync.Pool
-	mux       *http.ServeMux
-	perimeter *admit.Perimeter
-	gate      *admit.Gate
-	streams   streams
-	tasters   *taste.Pool[sip, swallowed] // nil: decoded here
+	o           Options
+	batcher     *batcher
+	metrics     *metricSet
+	decoders    sync.Pool
+	mux         *http.ServeMux
+	perimeter   *admit.Perimeter
+	gate        *admit.Gate
+	cardinality *admit.Cardinality
+	streams     streams
+	tasters     *taste.Pool[sip, swallowed] // nil: decoded here
 }
 
 // New returns an edge.
@@ -71,6 +72,7 @@ func New(o Options) *Edge {
 	e.batcher = newBatcher(o.Journal, e.metrics, o.Fail)
 	e.gate = admit.NewGate(o.DelayTarget)
 	e.perimeter = o.Network.perimeter()
+	e.cardinality = admit.NewCardinality()
 	if o.Taster != nil {
 		e.tasters = taste.New[sip, swallowed](taste.Options{Command: o.Taster, Tasters: o.Tasters, Logger: o.Logger, Now: o.Now})
 	}
@@ -86,6 +88,7 @@ func New(o Options) *Edge {
 type work struct {
 	dec    beacon.Decoder
 	beacon event.Beacon
+	memo   admit.Memo
 	body   []byte
 	gz     *gzip.Reader
 }
@@ -212,6 +215,7 @@ func (e *Edge) beacons(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	shed := e.gate.Shed(g, &wk.beacon)
+	e.cardinality.Bound(g, &client, &wk.memo, &wk.beacon, now)
 	accepted := len(wk.beacon.Events)
 	if err := e.store(r.Context(), g, &wk.beacon); err != nil {
 		if r.Context().Err() != nil {

@@ -262,6 +262,7 @@ func (e *Edge) one(g *tenant.Grant, client *admit.Client, least event.Tenancy, w
 		return a, nil
 	}
 	a.Shed = e.gate.Shed(g, b)
+	e.cardinality.Bound(g, client, &wk.memo, b, now)
 	a.Accepted, a.Rejected = len(b.Events), rejections(sent, bad, late)
 	group, err := e.batcher.put(g.Tenant, b)
 	if err != nil {

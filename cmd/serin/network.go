@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
@@ -11,10 +12,13 @@ import (
 	"net/netip"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/oschwald/maxminddb-golang/v2"
 
+	"serin.dev/serin/analysis"
 	"serin.dev/serin/ingest"
 	"serin.dev/serin/internal/store/segment"
 )
@@ -107,6 +111,32 @@ func (s *server) network() (ingest.Network, error) {
 		n.Countries = db
 	}
 	return n, nil
+}
+
+// keepEvery is how soon the edge knows of a new rollout.
+const keepEvery = time.Second
+
+// keepLive tells the edge which rollouts are under way, until ctx ends. While
+// the analysis is down the edge goes by what it was told last.
+func (s *server) keepLive(ctx context.Context, engine *analysis.Engine) {
+	t := time.NewTicker(keepEvery)
+	defer t.Stop()
+	var was []analysis.Live
+	for told := false; ; told = true {
+		if live := engine.Live(); !told || !slices.Equal(live, was) {
+			list := make([]ingest.Live, len(live))
+			for i, l := range live {
+				list[i] = ingest.Live(l)
+			}
+			s.edge.Keep(list)
+			was = live
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+	}
 }
 
 // keptSecret reads the secret that an earlier start made, or makes it,

@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -9,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/maxmind/mmdbwriter"
 	"github.com/maxmind/mmdbwriter/mmdbtype"
@@ -115,6 +118,67 @@ func TestEdgeSecretIsMadeOnceAndKept(t *testing.T) {
 	s.c.Edge.Secret = "configured secrets go before kept ones"
 	if n, err := s.network(); err != nil || string(n.Secret) != s.c.Edge.Secret {
 		t.Errorf("%v", err)
+	}
+}
+
+// TestLiveRolloutIsKept floods a tenant's releases, registers a rollout, and
+// wants the sessions of its canary to be its.
+func TestLiveRolloutIsKept(t *testing.T) {
+	c := testConfig(t.TempDir())
+	c.Tenants[0].Limits = limitsConfig{Releases: 2}
+	s, _ := startServer(t, c)
+	send := func(release, session string) {
+		now := time.Now().UnixMilli()
+		body := fmt.Sprintf(`{"v":1,"app":"shop-web","release":%q,"session":%q,"seq":0,"sent":%d,"events":[{"k":"view","n":"/","t":%d}]}`, release, session, now, now)
+		if _, err := call(t.Context(), "POST", s.url()+"/v1/beacons?key="+ownKey, "", strings.NewReader(body)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	released := func(session string) string {
+		for range 200 {
+			raw, err := get(t.Context(), s.url()+"/v1/events", ownToken)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var m struct {
+				Events []struct{ Session, Release string }
+			}
+			if err := json.Unmarshal(raw, &m); err != nil {
+				t.Fatal(err)
+			}
+			for _, e := range m.Events {
+				if e.Session == session {
+					return e.Release
+				}
+			}
+			time.Sleep(25 * time.Millisecond)
+		}
+		t.Fatalf("session %s is nowhere", session)
+		return ""
+	}
+	for i := range 10 {
+		send(fmt.Sprint("junk-", i), fmt.Sprint("session-", i))
+	}
+	send("2.4.1", "session-before")
+	if got := released("session-before"); got != "other" {
+		t.Fatalf("release %q: the flood left room, and the test shows nothing", got)
+	}
+	createRollout(t, s)
+	deadline := time.Now().Add(10 * time.Second)
+	for i := 0; ; i++ {
+		session := fmt.Sprint("session-after-", i)
+		send("2.4.1", session)
+		if released(session) == "2.4.1" {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the canary of a live rollout is not kept")
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	send("junk-11", "session-junk")
+	if got := released("session-junk"); got != "other" {
+		t.Errorf("another release became %q", got)
 	}
 }
 

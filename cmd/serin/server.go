@@ -218,6 +218,7 @@ func (s *server) controlOnce(ctx context.Context) error {
 			cancel(fmt.Errorf("deliver webhooks: %w", err))
 		}
 	})
+	wg.Go(func() { s.keepLive(ctx, engine) })
 	err = engine.Run(ctx)
 	cancel(err)
 	wg.Wait()

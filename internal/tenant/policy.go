@@ -107,7 +107,7 @@ type Limits struct {
 var DefaultLimits = Limits{Window: 6 * time.Hour, Apps: 50, Releases: 500, Arms: 500, Names: 2000, Pages: 2000, Context: 500, AttrKeys: 200, AttrValues: 1000}
 
 // MaxLimit is the most that a limit can be: a set of that many takes up to
-// 1.6 MB.
+// 6.4 MB.
 const MaxLimit = 100_000
 
 // policies checks what a tenant says of its texts.
