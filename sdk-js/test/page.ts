@@ -9,7 +9,7 @@ export interface Sent {
   json: any;
 }
 
-type Answer = { status: number; retryAfter?: string } | Error;
+type Answer = { status: number; retryAfter?: string; classes?: string } | Error;
 
 export interface FakePage extends EventTarget {
   page: Page;
@@ -60,7 +60,7 @@ export function fakePage(storage = new Map<string, string>(), start = 1_764_000_
     const answer = own ? (fake.answers.shift() ?? { status: 202 }) : fake.site(String(input));
     await settled();
     if (answer instanceof Error) throw answer;
-    return { status: answer.status, type: 'cors', headers: { get: () => answer.retryAfter ?? null } };
+    return { status: answer.status, type: 'cors', headers: { get: (name: string) => ({ 'Retry-After': answer.retryAfter, 'Serin-Classes': answer.classes })[name] ?? null } };
   };
 
   class FakeDate extends Date {
