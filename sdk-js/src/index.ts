@@ -1,7 +1,6 @@
 // The way in: init wires the signals to the queue, and the handle that it
 // returns carries the custom ones. Nothing in here throws into the page, other
 // than init on options that are wrong.
-import { createDelivery } from './delivery.js';
 import { watchErrors } from './errors.js';
 import { expose } from './exposure.js';
 import { cleanAttrs, isNumber } from './lib/attrs.js';
@@ -13,6 +12,7 @@ import { checkOptions, isText, isUser } from './options.js';
 import { createQueue } from './queue.js';
 import { watchRequests } from './requests.js';
 import { openSession } from './session.js';
+import { transports } from './transports.js';
 import type { Handle, Listen, Log, Options, Page, WireEvent } from './types.js';
 import { watchVitals } from './vitals.js';
 
@@ -50,7 +50,7 @@ export function init(options: Options, page: Page | undefined = globalThis.windo
 }
 
 function start(options: Options, page: Page, log: Log): Handle {
-  const { endpoint, key, arms, sampleRate = 1, slowRequestMs = SLOW_REQUEST_MS, collect = {} } = options;
+  const { endpoint, key, arms, transport = 'beacon', sampleRate = 1, slowRequestMs = SLOW_REQUEST_MS, collect = {} } = options;
   const undo: (() => void)[] = [];
   let stopped = false;
 
@@ -75,7 +75,7 @@ function start(options: Options, page: Page, log: Log): Handle {
   const drops = createDrops();
   const session = openSession(page);
   const holds = createHolds(now);
-  const delivery = createDelivery(page, `${own}?key=${encodeURIComponent(key)}`, {
+  const delivery = transports[transport]!(page, `${own}?key=${encodeURIComponent(key)}`, {
     lost(parcel, cause) {
       drops.restore(parcel.drops);
       for (const kind in parcel.kinds) drops.count(`${kind}/${cause}`, parcel.kinds[kind]);

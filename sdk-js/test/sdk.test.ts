@@ -400,6 +400,7 @@ const wrong: [string, Record<string, unknown>, RegExp][] = [
   ['tenancy', { tenancy: 'prod' }, /option tenancy is "prod"; allowed: production, test, shadow, synthetic/],
   ['context', { context: { country: 'AT' } }, /option context is "country"/],
   ['collect', { collect: { vitals: 'no' } }, /option collect.vitals is "no"/],
+  ['transport that the bundle has not', { transport: 'stream' }, /option transport is "stream"; allowed: beacon/],
   ['sampleRate', { sampleRate: 2 }, /option sampleRate is 2; allowed: a number from 0 to 1/],
   ['slowRequestMs', { slowRequestMs: 0 }, /option slowRequestMs/],
 ];
