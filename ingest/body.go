@@ -14,6 +14,7 @@ import (
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zlib"
 
+	"serin.dev/serin/ingest/admit"
 	"serin.dev/serin/ingest/beacon"
 	"serin.dev/serin/internal/event"
 	"serin.dev/serin/internal/tenant"
@@ -36,6 +37,7 @@ type decoding struct {
 	beacon event.Beacon
 	unpack unpacker
 	known  []byte // a key of familiar that is looked up
+	memo   admit.Memo
 }
 
 // unpacker reads bodies.

@@ -65,7 +65,7 @@ func (c *crossing) count() int {
 // put writes a question.
 func (q *sip) put(b []byte) []byte {
 	r := &q.Request
-	for _, s := range [...]string{q.Protocol, q.Target, r.Method, r.App, r.Key, r.Peer, string(r.Salt)} {
+	for _, s := range [...]string{q.Protocol, q.Target, r.Method, r.App, r.Key, r.Peer} {
 		b = putText(b, s)
 	}
 	b = putInt(putInt(b, r.Now), int64(len(r.Header)))
@@ -82,7 +82,6 @@ func readSip(b []byte) (q sip, err error) {
 	for _, s := range [...]*string{&q.Protocol, &q.Target, &r.Method, &r.App, &r.Key, &r.Peer} {
 		*s = c.text()
 	}
-	r.Salt = c.bytes()
 	r.Now = c.int()
 	n := c.count()
 	r.Header = make(map[string]string, n)

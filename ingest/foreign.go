@@ -3,16 +3,14 @@ package ingest
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"fmt"
 	"io"
 	"maps"
-	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -49,9 +47,21 @@ func (p *protocol) keyInBody(r *dialect.Request) bool {
 
 // visit is one foreign request: its head, and then whose it is.
 type visit struct {
-	p     *protocol
-	req   dialect.Request
-	grant *tenant.Grant
+	p      *protocol
+	req    dialect.Request
+	grant  *tenant.Grant
+	peer   netip.Addr // and never in req, which decoders see
+	header func(name string) string
+}
+
+// place says where a visit comes from, and takes the client's address out of
+// what decoders see.
+func (e *Edge) place(v *visit, peer netip.Addr, header func(string) string) {
+	for _, name := range addressHeaders {
+		delete(v.req.Header, name)
+	}
+	v.peer, v.header = peer, header
+	v.req.Peer = e.perimeter.Pseudonym(peer, header, v.req.Now)
 }
 
 // outcome is what became of a body that was taken.
@@ -175,12 +185,12 @@ func (e *Edge) foreignHTTP(p *protocol, w http.ResponseWriter, r *http.Request) 
 	defer a.writeTo(w)
 	now := e.o.Now()
 	wk.visit = visit{p: p, req: dialect.Request{Method: r.Method, Target: r.URL, Header: make(map[string]string, len(r.Header)), Now: now.UnixMilli(),
-		Salt: e.salt.of(now), Key: r.PathValue("key")}}
+		Key: r.PathValue("key")}}
 	v := &wk.visit
 	for name, values := range r.Header {
 		v.req.Header[strings.ToLower(name)] = values[0]
 	}
-	v.req.Peer, _, _ = net.SplitHostPort(r.RemoteAddr)
+	e.place(v, peerOf(r), headerOf(r.Header))
 	if v.req.Key == "" {
 		v.req.Key = p.key(&v.req)
 	}
@@ -248,7 +258,8 @@ func (e *Edge) foreign(ctx context.Context, wk *work, body []byte) {
 		return
 	}
 	o := outcome{rejected: res.Rejected}
-	e.admitAll(g, req, res, &o)
+	client := e.perimeter.Client(g, v.peer, v.header, req.Now)
+	e.admitAll(g, &client, req, res, &o)
 	if len(res.Beacons) > 0 {
 		list := make([]*event.Beacon, len(res.Beacons))
 		for i := range res.Beacons {
@@ -274,7 +285,7 @@ func (e *Edge) foreign(ctx context.Context, wk *work, body []byte) {
 
 // admitAll holds the beacons against the grant, and takes out of res what is
 // not admitted.
-func (e *Edge) admitAll(g *tenant.Grant, req *dialect.Request, res *dialect.Result, o *outcome) {
+func (e *Edge) admitAll(g *tenant.Grant, client *admit.Client, req *dialect.Request, res *dialect.Result, o *outcome) {
 	least := admit.Claimed(req.Header["baggage"])
 	if own, err := event.ParseTenancy(g.Tenancy); err == nil {
 		least = max(least, own) // a protocol without tenancies has its key's
@@ -282,9 +293,12 @@ func (e *Edge) admitAll(g *tenant.Grant, req *dialect.Request, res *dialect.Resu
 	kept := res.Beacons[:0]
 	for _, b := range res.Beacons {
 		b.Tenancy = max(b.Tenancy, least)
-		whole, late := admit.Beacon(g, &b, req.Now)
+		whole, late := admit.Beacon(g, client, &b, req.Now)
 		if whole != nil {
-			o.rejected = append(o.rejected, dialect.Rejection{Reason: whole.Reason, Field: whole.Field, Value: whole.Value, Want: whole.Want})
+			if unwanted(whole) {
+				rejected("event", g.Tenant.String(), whole.Reason, len(b.Events))
+			}
+			o.rejected = append(o.rejected, dialect.Rejection{Index: whole.Index, Reason: whole.Reason, Field: whole.Field, Value: whole.Value, Want: whole.Want})
 			continue
 		}
 		for _, l := range late {
@@ -294,6 +308,7 @@ func (e *Edge) admitAll(g *tenant.Grant, req *dialect.Request, res *dialect.Resu
 			continue
 		}
 		o.shed += e.gate.Shed(g, &b)
+		e.cardinality.Bound(g, client, nil, &b, req.Now)
 		o.accepted += len(b.Events)
 		kept = append(kept, b)
 	}
@@ -305,7 +320,9 @@ func (e *Edge) count(p *protocol, g *tenant.Grant, res *dialect.Result, o *outco
 	e.metrics.beacons.Add(len(res.Beacons))
 	name := g.Tenant.String()
 	for i := range o.rejected {
-		rejected("event", name, o.rejected[i].Reason, 1)
+		if o.rejected[i].Reason != event.ReasonPrivacy { // those were counted where they were left out
+			rejected("event", name, o.rejected[i].Reason, 1)
+		}
 	}
 	ignored := 0
 	for _, n := range res.Ignored {
@@ -318,25 +335,6 @@ func (e *Edge) count(p *protocol, g *tenant.Grant, res *dialect.Result, o *outco
 		lost += d.Count
 	}
 	metrics.GetOrCreateCounter(fmt.Sprintf(`serin_ingest_client_dropped_total{tenant=%q,protocol=%q}`, name, p.name)).AddInt64(lost)
-}
-
-// salt is a secret that changes with the day, so that what is hashed with it
-// cannot be joined across days, and not undone at all.
-type salt struct {
-	mu    sync.Mutex
-	day   int64
-	bytes []byte
-}
-
-func (s *salt) of(now time.Time) []byte {
-	day := now.Unix() / 86400
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.bytes == nil || s.day != day {
-		s.bytes, s.day = make([]byte, 16), day
-		_, _ = rand.Read(s.bytes) // never fails, by its documentation
-	}
-	return s.bytes
 }
 
 // The answers.

@@ -51,7 +51,8 @@ func (f front) Begin(x *lane.Exchange) lane.Verdict {
 	if string(x.Path) != nativePath {
 		return f.beginForeign(x, wk)
 	}
-	wk.head = head{queryKey(string(x.Query)), string(x.Get("origin")), string(x.Get("content-type")), string(x.Get("content-encoding")), string(x.Get("baggage"))}
+	wk.head = head{key: queryKey(string(x.Query)), origin: string(x.Get("origin")), ctype: string(x.Get("content-type")),
+		encoding: string(x.Get("content-encoding")), baggage: string(x.Get("baggage"))}
 	g, ref := f.e.nativeHead(a, &wk.head)
 	if ref != nil {
 		refuse(a, name(g), ref)
@@ -59,7 +60,25 @@ func (f front) Begin(x *lane.Exchange) lane.Verdict {
 		return lane.Done
 	}
 	wk.grant = g
+	wk.head.client = f.e.perimeter.Client(g, x.Peer().Addr(), fieldOf(x), f.e.o.Now().UnixMilli())
 	return lane.Go
+}
+
+// fieldOf reads the fields of a request as [headerOf] does.
+func fieldOf(x *lane.Exchange) func(string) string {
+	return func(name string) string {
+		value := ""
+		x.Fields(func(n, v []byte) {
+			if len(n) != len(name) || !strings.EqualFold(string(n), name) {
+				return
+			}
+			if value != "" {
+				value += ","
+			}
+			value += string(v)
+		})
+		return value
+	}
 }
 
 // Serve serves a request whose body is there.
@@ -99,8 +118,11 @@ func (f front) beginForeign(x *lane.Exchange, wk *work) lane.Verdict {
 		}
 	})
 	wk.visit = visit{p: p, req: dialect.Request{Method: http.MethodPost, Target: &url.URL{Path: string(x.Path), RawQuery: string(x.Query)},
-		Header: header, Now: now.UnixMilli(), Salt: f.e.salt.of(now), Peer: x.Peer().Addr().String(), Key: key}}
+		Header: header, Now: now.UnixMilli(), Key: key}}
 	v := &wk.visit
+	// The addresses that proxies name are asked for now and at the end of the
+	// visit; decoders never see them.
+	f.e.place(v, x.Peer().Addr(), fieldOf(x))
 	if v.req.Key == "" {
 		v.req.Key = p.key(&v.req)
 	}

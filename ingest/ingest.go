@@ -32,22 +32,24 @@ type Options struct {
 	Taster      func() *exec.Cmd
 	Tasters     int  // children; default 4
 	TasteNative bool // native bodies are decoded in children too
+	Network     Network
 }
 
 // Edge serves the clients. Make it with [New]; [Edge.Run] must run for beacons
 // to be acknowledged.
 type Edge struct {
-	o        Options
-	batcher  *batcher
-	metrics  *metricSet
-	works    sync.Pool // of *work
-	decoders sync.Pool // of *decoding
-	mux      *http.ServeMux
-	salt     salt
-	gate     *admit.Gate
-	streams  streams
-	tasters  *taste.Pool // nil: decoded here
-	familiar familiar
+	o           Options
+	batcher     *batcher
+	metrics     *metricSet
+	works       sync.Pool // of *work
+	decoders    sync.Pool // of *decoding
+	mux         *http.ServeMux
+	perimeter   *admit.Perimeter
+	cardinality *admit.Cardinality
+	gate        *admit.Gate
+	streams     streams
+	tasters     *taste.Pool // nil: decoded here
+	familiar    familiar
 }
 
 // New returns an edge.
@@ -58,6 +60,8 @@ func New(o Options) *Edge {
 	e := &Edge{o: o, metrics: newMetricSet(), mux: http.NewServeMux()}
 	e.batcher = newBatcher(o.Journal, e.metrics, o.Fail)
 	e.gate = admit.NewGate(o.DelayTarget)
+	e.perimeter = o.Network.perimeter()
+	e.cardinality = admit.NewCardinality()
 	if o.Taster != nil {
 		e.tasters = taste.New(taste.Options{Command: o.Taster, Tasters: o.Tasters, Logger: o.Logger, Now: o.Now})
 	}

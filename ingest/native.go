@@ -21,6 +21,7 @@ type head struct {
 	ctype       string // content type
 	encoding    string
 	baggage     string
+	client      admit.Client
 }
 
 // authorize checks a key and an origin before anything of the body is looked
@@ -46,7 +47,7 @@ func (e *Edge) beacons(w http.ResponseWriter, r *http.Request) {
 	a := &wk.answer
 	a.reset()
 	defer a.writeTo(w)
-	h := head{r.URL.Query().Get("key"), r.Header.Get("Origin"), r.Header.Get("Content-Type"), r.Header.Get("Content-Encoding"), r.Header.Get("Baggage")}
+	h := head{key: r.URL.Query().Get("key"), origin: r.Header.Get("Origin"), ctype: r.Header.Get("Content-Type"), encoding: r.Header.Get("Content-Encoding"), baggage: r.Header.Get("Baggage")}
 	g, ref := e.nativeHead(a, &h)
 	if ref == nil {
 		ref = wk.raw.read(r.Body, r.ContentLength, "")
@@ -55,6 +56,7 @@ func (e *Edge) beacons(w http.ResponseWriter, r *http.Request) {
 		refuse(a, name(g), ref)
 		return
 	}
+	h.client = e.perimeter.Client(g, peerOf(r), headerOf(r.Header), e.o.Now().UnixMilli())
 	e.native(r.Context(), wk, g, &h, wk.raw.body)
 }
 
@@ -103,6 +105,10 @@ func (e *Edge) native(ctx context.Context, wk *work, g *tenant.Grant, h *head, b
 		refuse(a, g.Tenant.String(), ref)
 		return
 	}
+	if t.unwanted != nil {
+		a.unwanted(t.unwanted)
+		return
+	}
 	if err := e.wait(ctx, t.group); err != nil {
 		if ctx.Err() != nil {
 			return // the client has gone, and is told nothing
@@ -133,6 +139,7 @@ type taken struct {
 	shed           int
 	tenancy        event.Tenancy
 	rejected       []rejection
+	unwanted       *rejection // of all of it, which is in no group
 }
 
 // take decodes and admits a native beacon, and puts it into a group.
@@ -148,12 +155,18 @@ func (e *Edge) take(ctx context.Context, g *tenant.Grant, h *head, body []byte) 
 	if h.baggage != "" {
 		b.Tenancy = max(b.Tenancy, admit.Claimed(h.baggage))
 	}
-	whole, late := admit.Beacon(g, b, e.o.Now().UnixMilli())
+	now := e.o.Now().UnixMilli()
+	whole, late := admit.Beacon(g, &h.client, b, now)
 	if whole != nil {
 		rejected("event", g.Tenant.String(), whole.Reason, t.sent)
+		if unwanted(whole) {
+			t.unwanted = &rejection{whole.Index, whole.Reason, whole.Field, whole.Value, whole.Want}
+			return t, nil
+		}
 		return t, &refusal{http.StatusForbidden, whole.Reason, whole.Field, whole.Value, whole.Want}
 	}
 	t.shed = e.gate.Shed(g, b)
+	e.cardinality.Bound(g, &h.client, &d.memo, b, now)
 	t.accepted, t.tenancy, t.rejected = len(b.Events), b.Tenancy, rejections(t.sent, bad, late)
 	var err error
 	if t.group, err = e.batcher.put(g.Tenant, b); err != nil {

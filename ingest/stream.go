@@ -52,6 +52,7 @@ type stream struct {
 	pinged time.Time    // owned by watchStreams
 	mu     sync.Mutex   // of writes
 	advice string       // the last that was sent; owned by watchStreams
+	client admit.Client // owned by the reader
 	closed atomic.Pointer[string]
 }
 
@@ -105,7 +106,7 @@ func (e *Edge) stream(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return // answered by the upgrader
 	}
-	s := &stream{grant: g, conn: conn}
+	s := &stream{grant: g, conn: conn, client: e.perimeter.Client(g, peerOf(r), headerOf(r.Header), e.o.Now().UnixMilli())}
 	s.last.Store(time.Now().UnixNano())
 	if !e.streams.add(s) {
 		s.end(websocket.CloseGoingAway, "shutdown", e.streams.limits.write)
@@ -180,7 +181,7 @@ func (e *Edge) read(s *stream, least event.Tenancy) {
 		if kind != websocket.TextMessage {
 			answer.Acks = []ack{{Error: &nack{event.ReasonEncoding, "message", "binary", "a text message", false}}}
 		} else {
-			answer.Acks, groups = e.message(s.grant, least, body)
+			answer.Acks, groups = e.message(s.grant, &s.client, least, body)
 		}
 		start := time.Now()
 		waiting.Go(func() {
@@ -212,7 +213,7 @@ func (e *Edge) read(s *stream, least event.Tenancy) {
 // message decodes the beacons of one message and puts them into the open
 // group. It returns an answer for each, and for each that is stored the group
 // that it waits for.
-func (e *Edge) message(g *tenant.Grant, least event.Tenancy, body []byte) ([]ack, []*pendingGroup) {
+func (e *Edge) message(g *tenant.Grant, client *admit.Client, least event.Tenancy, body []byte) ([]ack, []*pendingGroup) {
 	d := e.decoders.Get().(*decoding)
 	defer e.decoders.Put(d)
 	var answers []ack
@@ -225,7 +226,7 @@ func (e *Edge) message(g *tenant.Grant, least event.Tenancy, body []byte) ([]ack
 			answers = append(answers, ack{Index: len(answers), Error: &nack{event.ReasonCount, "message", "more", fmt.Sprintf("at most %d beacons in a message", event.MaxEvents), false}})
 			return answers, append(groups, nil)
 		}
-		a, group := e.one(g, least, d, line)
+		a, group := e.one(g, client, least, d, line)
 		a.Index = len(answers)
 		answers, groups = append(answers, a), append(groups, group)
 	}
@@ -235,7 +236,7 @@ func (e *Edge) message(g *tenant.Grant, least event.Tenancy, body []byte) ([]ack
 	return answers, groups
 }
 
-func (e *Edge) one(g *tenant.Grant, least event.Tenancy, d *decoding, body []byte) (ack, *pendingGroup) {
+func (e *Edge) one(g *tenant.Grant, client *admit.Client, least event.Tenancy, d *decoding, body []byte) (ack, *pendingGroup) {
 	// The batcher's and the tasters' own time limits bound it.
 	bad, ref := e.decodeNative(context.Background(), d, g, &head{}, body)
 	if ref != nil {
@@ -245,12 +246,20 @@ func (e *Edge) one(g *tenant.Grant, least event.Tenancy, d *decoding, body []byt
 	b.Tenancy = max(b.Tenancy, least)
 	a := ack{Session: b.Session, Seq: b.Seq}
 	sent := len(b.Events) + len(bad)
-	whole, late := admit.Beacon(g, b, e.o.Now().UnixMilli())
+	now := e.o.Now().UnixMilli()
+	e.perimeter.Refresh(client, g, now)
+	whole, late := admit.Beacon(g, client, b, now)
+	if whole != nil && unwanted(whole) {
+		rejected("event", g.Tenant.String(), whole.Reason, sent)
+		a.Rejected = []rejection{{whole.Index, whole.Reason, whole.Field, whole.Value, whole.Want}}
+		return a, nil
+	}
 	if whole != nil {
 		a.Error = &nack{whole.Reason, whole.Field, whole.Value, whole.Want, false}
 		return a, nil
 	}
 	a.Shed = e.gate.Shed(g, b)
+	e.cardinality.Bound(g, client, &d.memo, b, now)
 	a.Accepted, a.Rejected = len(b.Events), rejections(sent, bad, late)
 	group, err := e.batcher.put(g.Tenant, b)
 	if err != nil {
@@ -270,7 +279,9 @@ func (e *Edge) countAcks(g *tenant.Grant, list []ack) {
 		e.metrics.accepted.Add(a.Accepted)
 		e.metrics.beacons.Inc()
 		for _, r := range a.Rejected {
-			rejected("event", name, r.Reason, 1)
+			if r.Index >= 0 { // else the beacon was counted as a whole
+				rejected("event", name, r.Reason, 1)
+			}
 		}
 	}
 }

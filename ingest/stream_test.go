@@ -18,6 +18,7 @@ import (
 
 	"github.com/gorilla/websocket"
 
+	"serin.dev/serin/ingest/admit"
 	"serin.dev/serin/internal/event"
 	"serin.dev/serin/internal/tenant"
 )
@@ -358,7 +359,7 @@ func FuzzStreamMessage(f *testing.F) {
 	}
 	e := New(Options{Tenants: d, Journal: slowLog{}, Logger: slog.New(slog.DiscardHandler), Fail: func(error) {}})
 	f.Fuzz(func(t *testing.T, body []byte) {
-		list, groups := e.message(g, event.Production, body)
+		list, groups := e.message(g, &admit.Client{}, event.Production, body)
 		e.batcher.take()
 		if len(list) == 0 || len(list) != len(groups) {
 			t.Fatalf("%d answers, %d groups", len(list), len(groups))

@@ -125,7 +125,7 @@ func TestCrossing(t *testing.T) {
 	for _, c := range sdks {
 		for _, capture := range captures(t, c.capture) {
 			q := sip{Protocol: c.protocol, Target: capture.Target, Request: dialect.Request{Method: capture.Method, Header: map[string]string{}, Body: capture.Body,
-				Now: recorded.UnixMilli(), App: "a", Key: "k", Peer: "::1", Salt: []byte{1, 0, 2}}}
+				Now: recorded.UnixMilli(), App: "a", Key: "k", Peer: "p"}}
 			for k, v := range capture.Headers {
 				q.Request.Header[strings.ToLower(k)] = v
 			}

@@ -17,7 +17,8 @@ import (
 )
 
 // config is the configuration file (docs/operations.md). SERIN_LISTEN,
-// SERIN_DATA and SERIN_JOURNAL_URL go before the file, and flags before both.
+// SERIN_DATA, SERIN_JOURNAL_URL and SERIN_EDGE_SECRET go before the file, and
+// flags before both.
 type config struct {
 	Listen       string         `yaml:"listen"`          // default 127.0.0.1:8711
 	Data         string         `yaml:"data"`            // folder of the journal, the segments and the checkpoint; default serin-data
@@ -26,6 +27,7 @@ type config struct {
 	SDK          string         `yaml:"sdk"`             // file to serve as /serin.js; empty: none
 	WebhookAllow []netip.Prefix `yaml:"webhook_allow"`   // internal addresses that webhooks may reach
 	Taste        tasteConfig    `yaml:"taste,omitempty"` //
+	Edge         edgeConfig     `yaml:"edge,omitempty"`  //
 	Tenants      []tenantConfig `yaml:"tenants"`
 }
 
@@ -59,7 +61,9 @@ type journalConfig struct {
 type tenantConfig struct {
 	ID       string          `yaml:"id"`
 	Quota    quotaConfig     `yaml:"quota,omitempty"`
-	Scrub    *bool           `yaml:"scrub,omitempty"` // take emails, tokens, queries and the like out of texts; default true
+	Scrub    scrubConfig     `yaml:"scrub,omitempty"` // take emails, tokens, queries and the like out of texts
+	Privacy  privacyConfig   `yaml:"privacy,omitempty"`
+	Limits   limitsConfig    `yaml:"limits,omitempty"`
 	Keys     []keyConfig     `yaml:"keys,omitempty"`
 	Tokens   []tokenConfig   `yaml:"tokens,omitempty"`
 	Webhooks []webhookConfig `yaml:"webhooks,omitempty"`
@@ -109,7 +113,7 @@ func loadConfig(path string) (config, error) {
 	for _, v := range []struct {
 		name string
 		dst  *string
-	}{{"SERIN_LISTEN", &c.Listen}, {"SERIN_DATA", &c.Data}, {"SERIN_JOURNAL_URL", &c.Journal.URL}} {
+	}{{"SERIN_LISTEN", &c.Listen}, {"SERIN_DATA", &c.Data}, {"SERIN_JOURNAL_URL", &c.Journal.URL}, {"SERIN_EDGE_SECRET", &c.Edge.Secret}} {
 		if s := os.Getenv(v.name); s != "" {
 			*v.dst = s
 		}
@@ -123,7 +127,7 @@ func (c *config) directory() (*tenant.Directory, error) {
 	var faults []error
 	var specs []tenant.Spec
 	for i, t := range c.Tenants {
-		s := tenant.Spec{ID: t.ID, Quota: tenant.Quota(t.Quota), Raw: t.Scrub != nil && !*t.Scrub}
+		s := tenant.Spec{ID: t.ID, Quota: tenant.Quota(t.Quota), Scrub: t.Scrub.spec(), Privacy: tenant.PrivacySpec(t.Privacy), Limits: tenant.Limits(t.Limits)}
 		for _, k := range t.Keys {
 			s.Keys = append(s.Keys, tenant.Key{Key: k.Key, App: k.App, Origins: k.Origins, Tenancy: k.Tenancy})
 		}
@@ -150,6 +154,7 @@ func (c *config) directory() (*tenant.Directory, error) {
 		}
 		specs = append(specs, s)
 	}
+	faults = append(faults, c.Edge.faults()...)
 	if c.Journal.Replicas < 0 || c.Journal.Replicas > 5 {
 		faults = append(faults, fmt.Errorf("journal.replicas: %d: want 0 to 5", c.Journal.Replicas))
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log"
 	"log/slog"
 	"net"
 	"net/http"
@@ -84,8 +85,12 @@ func newServer(ctx context.Context, c config, logger *slog.Logger) (_ *server, e
 	if s.control, err = s.journal.Log(ctx, "control", journal.LogOptions{}); err != nil {
 		return nil, err
 	}
+	network, err := s.network()
+	if err != nil {
+		return nil, err
+	}
 	s.edge = ingest.New(ingest.Options{Tenants: s.tenants, Journal: s.events, Logger: logger.With("part", "ingest"), Fail: s.fail,
-		Taster: taster, Tasters: c.Taste.Tasters, TasteNative: c.Taste.Isolation == "process"})
+		Taster: taster, Tasters: c.Taste.Tasters, TasteNative: c.Taste.Isolation == "process", Network: network})
 	return s, nil
 }
 
@@ -132,7 +137,7 @@ func (s *server) url() string { return "http://" + s.listener.Addr().String() }
 func (s *server) run(ctx context.Context) error {
 	defer s.close()
 	httpServer := &http.Server{Handler: s.routes(), ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout,
-		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes, ErrorLog: slog.NewLogLogger(s.logger.Handler(), slog.LevelDebug)}
+		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes, ErrorLog: log.New(withoutAddresses{slog.NewLogLogger(s.logger.Handler(), slog.LevelDebug).Writer()}, "", 0)}
 	front := lane.New(lane.Options{Handler: s.edge.Front(), MaxBody: ingest.MaxBody, TooLarge: ingest.TooLarge, HeaderTimeout: headerTimeout, BodyTimeout: readTimeout,
 		WriteTimeout: writeTimeout, IdleTimeout: idleTimeout, Limit: s.c.maxConnections()})
 	ctx, stop := context.WithCancel(ctx)
@@ -222,6 +227,7 @@ func (s *server) controlOnce(ctx context.Context) error {
 			cancel(fmt.Errorf("deliver webhooks: %w", err))
 		}
 	})
+	wg.Go(func() { s.keepLive(ctx, engine) })
 	err = engine.Run(ctx)
 	cancel(err)
 	wg.Wait()

@@ -29,12 +29,13 @@ type Rejection struct {
 // Error names the field, the value and what is allowed.
 func (r *Rejection) Error() string { return fmt.Sprintf("%s: %s: want %s", r.Field, r.Value, r.Want) }
 
-// Beacon checks b against a grant, corrects its times in place, and scrubs its
-// texts unless the tenant wants them raw. now is the
-// receive time in Unix ms. It returns a rejection of the whole beacon, or those
-// of single events, which it has taken out of b; indexes count the events that
-// b had.
-func Beacon(g *tenant.Grant, b *event.Beacon, now int64) (whole *Rejection, events []Rejection) {
+// Beacon checks b against a grant, says in it what the edge knows of its client
+// c, corrects its times in place, and scrubs its texts as the tenant wants. now
+// is the receive time in Unix ms. It returns a rejection of the whole beacon, or
+// those of single events, which it has taken out of b; indexes count the events
+// that b had. A whole beacon that is refused for [event.ReasonPrivacy] is
+// nobody's fault: it is answered like one that is taken.
+func Beacon(g *tenant.Grant, c *Client, b *event.Beacon, now int64) (whole *Rejection, events []Rejection) {
 	if g.App != "" && g.App != b.App {
 		return &Rejection{Index: -1, Reason: event.ReasonApp, Field: "app", Value: b.App, Want: "the app of the key: " + g.App}, nil
 	}
@@ -42,8 +43,10 @@ func Beacon(g *tenant.Grant, b *event.Beacon, now int64) (whole *Rejection, even
 	if most, err := event.ParseTenancy(g.Tenancy); err != nil || b.Tenancy < most {
 		return &Rejection{Index: -1, Reason: event.ReasonTenancy, Field: "tenancy", Value: b.Tenancy.String(), Want: g.Tenancy + " at most, as the key allows"}, nil
 	}
+	if r := c.identify(g, b); r != nil {
+		return r, nil
+	}
 	b.Received = now
-	b.Ctx.Country = "" // the edge's to say; nothing says it yet
 	skew := now - b.Sent
 	if skew > -skewMS && skew < skewMS {
 		skew = 0
@@ -61,8 +64,6 @@ func Beacon(g *tenant.Grant, b *event.Beacon, now int64) (whole *Rejection, even
 	}
 	clear(b.Events[len(kept):])
 	b.Events = kept
-	if !g.Raw {
-		Scrub(b)
-	}
+	Scrub(g.Scrub, b)
 	return nil, slices.Clip(events)
 }

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"serin.dev/serin/internal/event"
+	"serin.dev/serin/internal/tenant"
 )
 
 // The marks that stand for what was taken out.
@@ -18,16 +19,16 @@ const (
 
 // suspicion says which rules may apply to a text; one pass over the bytes
 // finds it, so that texts without any pay for no expression.
-type suspicion uint8
+type suspicion = tenant.ScrubRules
 
 const (
-	query suspicion = 1 << iota
-	email
-	jwt
-	bearer
-	secret
-	card
-	ip
+	query  = tenant.ScrubQuery
+	email  = tenant.ScrubEmail
+	jwt    = tenant.ScrubJWT
+	bearer = tenant.ScrubBearer
+	secret = tenant.ScrubSecret
+	card   = tenant.ScrubCard
+	ip     = tenant.ScrubIP
 )
 
 // rules are what is taken out of messages, stacks, names and attributes, in
@@ -97,12 +98,16 @@ func suspect(s string) (found suspicion) {
 	return found
 }
 
-// Scrub takes out of b what names a person or opens a door: query strings,
-// email addresses, tokens, card numbers and network addresses, wherever free
-// text stands. It returns how many texts it changed.
-func Scrub(b *event.Beacon) (changed int) {
+// Scrub takes out of b what names a person or opens a door, wherever free text
+// stands: what the tenant's choice of the built-in rules finds (query strings,
+// email addresses, tokens, card numbers, network addresses), and then what its
+// own patterns do. It returns how many texts it changed.
+func Scrub(by *tenant.Scrub, b *event.Beacon) (changed int) {
+	if by.Rules == 0 && len(by.Patterns) == 0 {
+		return 0
+	}
 	one := func(s *string) {
-		if out := scrub(*s); out != *s {
+		if out := scrub(by, *s); out != *s {
 			*s = out
 			changed++
 		}
@@ -120,11 +125,20 @@ func Scrub(b *event.Beacon) (changed int) {
 	return changed
 }
 
-func scrub(s string) string {
-	found := suspect(s)
-	if found == 0 {
-		return s
+func scrub(by *tenant.Scrub, s string) string {
+	if found := suspect(s) & by.Rules; found != 0 {
+		s = builtIn(found, s)
 	}
+	for i := range by.Patterns {
+		if p := &by.Patterns[i]; s != "" && p.RE.MatchString(s) { // no copy where nothing matches
+			s = p.RE.ReplaceAllLiteralString(s, p.Mark)
+		}
+	}
+	return s
+}
+
+// builtIn applies the built-in rules that were found to be worth a try.
+func builtIn(found suspicion, s string) string {
 	for i := range rules {
 		r := &rules[i]
 		if found&r.on == 0 {

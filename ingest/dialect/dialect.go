@@ -60,8 +60,7 @@ type Request struct {
 	Now    int64             // receive time, Unix ms
 	App    string            // the key's app; empty: the app that the body names
 	Key    string            // the public key; keys the hash of users
-	Peer   string            // client address; used for anonymous sessions only, and never kept
-	Salt   []byte            // keys the hash of Peer; changes from day to day
+	Peer   string            // keyed hash of the client's address, another one each day; for sessions that have no name
 
 	parsers []*fastjson.Parser
 }
@@ -308,10 +307,10 @@ func SessionID(s string) string {
 const anonymousMS = 30 * 60_000
 
 // Anonymous returns a session for protocols that name none: one for each
-// client address and user agent in half an hour. The address goes into a hash
-// with a salt that changes daily, and nowhere else.
+// client address and user agent in half an hour. The address itself is not
+// known here: a keyed hash of it is, which changes daily.
 func Anonymous(r *Request, agent string, at int64) string {
-	sum := sha256.Sum256(fmt.Appendf(slices.Clone(r.Salt), "\x00%s\x00%s\x00%s\x00%d", r.Key, r.Peer, agent, at/anonymousMS))
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s\x00%s\x00%s\x00%d", r.Key, r.Peer, agent, at/anonymousMS))
 	return "a" + hex.EncodeToString(sum[:12])
 }
 

@@ -152,6 +152,7 @@ type Context struct {
 	Country  string // set by the edge, never by the client
 	Page     string // path without query and fragment
 	Env      string // deployment environment such as production or staging; at most 128 bytes
+	Prefix   string // keyed hash of the client's network, of the day; set by the edge, empty where it is not known or not wanted
 }
 
 // Unordered is the least sequence number of beacons whose protocol counts

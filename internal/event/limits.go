@@ -52,4 +52,5 @@ const (
 	ReasonJail     Reason = "quarantine"    // bodies of this form did so before
 	ReasonBreaker  Reason = "breaker"       // too many of those with this key
 	ReasonQuota    Reason = "quota"         // the tenant is so far past its quota that the body was not read
+	ReasonPrivacy  Reason = "privacy"       // the client asks not to be observed, and its tenant heeds that
 )

@@ -92,11 +92,13 @@ type Quota struct {
 
 // Spec is one tenant as configured.
 type Spec struct {
-	ID     string
-	Quota  Quota
-	Raw    bool // texts are stored as they come, without scrubbing
-	Keys   []Key
-	Tokens []Token
+	ID      string
+	Quota   Quota
+	Scrub   ScrubSpec
+	Privacy PrivacySpec
+	Limits  Limits
+	Keys    []Key
+	Tokens  []Token
 }
 
 // Grant is what a checked public key allows.
@@ -106,7 +108,9 @@ type Grant struct {
 	App     string // empty: any app
 	Tenancy string // the highest tenancy that may be claimed
 	Quota   Quota
-	Raw     bool // texts are stored as they come
+	Scrub   *Scrub  // what is taken out of texts
+	Privacy Privacy // what a client's signals ask for, and get
+	Limits  Limits  // how many distinct texts may become values of columns
 	origins []origin
 }
 
@@ -154,6 +158,7 @@ func NewDirectory(specs []Spec) (*Directory, error) {
 		if !(s.Quota.Events >= 0 && s.Quota.Other >= 0) {
 			fault("tenants[%d].quota: %v: want events per second, 0 (no bound) or more", i, s.Quota)
 		}
+		scrub, privacy, limits := s.policies(fmt.Sprintf("tenants[%d]", i), &faults)
 		for j, k := range s.Keys {
 			where := fmt.Sprintf("tenants[%d].keys[%d]", i, j)
 			if !keyRE.MatchString(k.Key) {
@@ -170,7 +175,7 @@ func NewDirectory(specs []Spec) (*Directory, error) {
 			default:
 				fault("%s.tenancy: %q: want production, test, shadow or synthetic", where, k.Tenancy)
 			}
-			g := &Grant{Tenant: id, KeyID: k.Key, App: k.App, Tenancy: k.Tenancy, Quota: s.Quota, Raw: s.Raw}
+			g := &Grant{Tenant: id, KeyID: k.Key, App: k.App, Tenancy: k.Tenancy, Quota: s.Quota, Scrub: scrub, Privacy: privacy, Limits: limits}
 			for n, o := range k.Origins {
 				parsed, err := parseOrigin(o)
 				if err != nil {

@@ -17,6 +17,15 @@ export interface Parcel {
   drops: Drops;
 }
 
+/** Whom a delivery tells what. */
+export interface Ears {
+  /** A parcel is given up, and why. */
+  lost(parcel: Parcel, cause: string): void;
+  /** What the server says of the request classes; null where it says nothing. */
+  hear(classes: string | null): void;
+  log: Log;
+}
+
 export interface Delivery {
   /** Bytes that wait to be delivered. */
   size(): number;
@@ -28,11 +37,8 @@ export interface Delivery {
   stop(): void;
 }
 
-/**
- * @param url where beacons go
- * @param lost told of a parcel that is given up, and why
- */
-export function createDelivery(page: Page, url: string, lost: (parcel: Parcel, cause: string) => void, log: Log): Delivery {
+/** @param url where beacons go */
+export function createDelivery(page: Page, url: string, { lost, hear, log }: Ears): Delivery {
   // The browser's own, taken before it is wrapped: beacons are not observed.
   const fetch = page.fetch;
   let parcels: Parcel[] = [];
@@ -61,7 +67,10 @@ export function createDelivery(page: Page, url: string, lost: (parcel: Parcel, c
       answer = Promise.reject(error);
     }
     answer.then(
-      (response) => settle(parcel, response.status, response.headers.get('Retry-After')),
+      (response) => {
+        hear(response.headers.get('Serin-Classes'));
+        settle(parcel, response.status, response.headers.get('Retry-After'));
+      },
       (error) => {
         log('beacon not sent', error);
         settle(parcel, 0, null);

@@ -1,17 +1,18 @@
 // The way in: init wires the signals to the queue, and the handle that it
 // returns carries the custom ones. Nothing in here throws into the page, other
 // than init on options that are wrong.
-import { createDelivery } from './delivery.js';
 import { watchErrors } from './errors.js';
 import { expose } from './exposure.js';
 import { cleanAttrs, isNumber } from './lib/attrs.js';
 import { describeClient } from './lib/client.js';
 import { createDrops } from './lib/drops.js';
+import { createHolds } from './lib/holds.js';
 import { clip } from './lib/text.js';
 import { checkOptions, isText, isUser } from './options.js';
 import { createQueue } from './queue.js';
 import { watchRequests } from './requests.js';
 import { openSession } from './session.js';
+import { transports } from './transports.js';
 import type { Handle, Listen, Log, Options, Page, WireEvent } from './types.js';
 import { watchVitals } from './vitals.js';
 
@@ -49,7 +50,7 @@ export function init(options: Options, page: Page | undefined = globalThis.windo
 }
 
 function start(options: Options, page: Page, log: Log): Handle {
-  const { endpoint, key, arms, sampleRate = 1, slowRequestMs = SLOW_REQUEST_MS, collect = {} } = options;
+  const { endpoint, key, arms, transport = 'beacon', sampleRate = 1, slowRequestMs = SLOW_REQUEST_MS, collect = {} } = options;
   const undo: (() => void)[] = [];
   let stopped = false;
 
@@ -73,21 +74,32 @@ function start(options: Options, page: Page, log: Log): Handle {
   const own = new URL(`${endpoint.replace(/\/$/, '')}/v1/beacons`, page.document.baseURI).href;
   const drops = createDrops();
   const session = openSession(page);
-  const delivery = createDelivery(page, `${own}?key=${encodeURIComponent(key)}`, (parcel, cause) => {
-    drops.restore(parcel.drops);
-    for (const kind in parcel.kinds) drops.count(`${kind}/${cause}`, parcel.kinds[kind]);
-  }, log);
+  const holds = createHolds(now);
+  const delivery = transports[transport]!(page, `${own}?key=${encodeURIComponent(key)}`, {
+    lost(parcel, cause) {
+      drops.restore(parcel.drops);
+      for (const kind in parcel.kinds) drops.count(`${kind}/${cause}`, parcel.kinds[kind]);
+    },
+    hear: holds.hear,
+    log,
+  });
   const queue = createQueue(page, options, describeClient(page), session, delivery, drops);
 
   // A page that is prerendered may never be shown, and the session belongs to
   // the page that the user still sees: events wait until this one is shown.
   let early: WireEvent[] | undefined = (page.document as { prerendering?: boolean }).prerendering ? [] : undefined;
 
+  /** Queues an event, unless the server asked not to be sent its class. */
+  const take = (event: WireEvent, owed?: boolean): void => {
+    if (holds.has(event)) drops.count(`${event.k}/held`);
+    else queue.add(event, owed);
+  };
+
   /** Takes up the session, and tells the exposure where the session, or the page, is new to the server. */
   function enter(always: boolean): void {
     const fresh = session.claim();
     if (!fresh && !always) return;
-    expose(arms, fresh, now(), (event) => queue.add(event, true));
+    expose(arms, fresh, now(), (event) => take(event, true));
     queue.flush();
   }
 
@@ -104,7 +116,7 @@ function start(options: Options, page: Page, log: Log): Handle {
     }
     const sampled = event.k === 'request' ? !event.a?.failed && Number(event.a?.status) < 400 : /^(vital|metric|event)$/.test(event.k);
     if (sampled && session.lot() >= sampleRate) drops.count(`${event.k}/sampled`);
-    else queue.add(event);
+    else take(event);
   });
 
   const deaf: Listen = () => {};

@@ -2,6 +2,7 @@
 // page that is set up wrongly should fail in development, not be silent in
 // production.
 import { bytes } from './lib/text.js';
+import { transports } from './transports.js';
 import type { Options } from './types.js';
 
 const TENANCIES = ['production', 'test', 'shadow', 'synthetic'];
@@ -35,7 +36,7 @@ export function checkOptions(options: Options): void {
   for (const field of ['key', 'app', 'release'] as const) {
     if (!isText(options[field], MAX_NAME)) reject(field, options[field], `a text of 1 to ${MAX_NAME} bytes`);
   }
-  const { endpoint, arms, user, tenancy, context, collect, sampleRate, slowRequestMs } = options;
+  const { endpoint, arms, user, tenancy, transport, context, collect, sampleRate, slowRequestMs } = options;
   if (typeof endpoint !== 'string' || !/^(https?:\/\/[^/?#]+|\/(?!\/))[^?#]*$/.test(endpoint)) {
     reject('endpoint', endpoint, 'an http(s) URL or a path from "/", without query and fragment');
   }
@@ -48,6 +49,7 @@ export function checkOptions(options: Options): void {
   }
   if (user !== undefined && !isUser(user)) reject('user', user, `a text of 1 to ${MAX_USER} bytes`);
   if (tenancy !== undefined && !TENANCIES.includes(tenancy)) reject('tenancy', tenancy, TENANCIES.join(', '));
+  if (transport !== undefined && !Object.keys(transports).includes(transport)) reject('transport', transport, Object.keys(transports).join(', '));
   if (context !== undefined) {
     if (!isRecord(context)) reject('context', context, 'an object of texts');
     for (const [field, value] of Object.entries(context)) {

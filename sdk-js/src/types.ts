@@ -31,6 +31,11 @@ export interface Options {
   user?: string;
   /** What kind of traffic this is; only production counts for a verdict. */
   tenancy?: 'production' | 'test' | 'shadow' | 'synthetic';
+  /**
+   * How beacons travel: over HTTP ("beacon", the default) or over a websocket
+   * ("stream"), which only the bundle serin-stream has.
+   */
+  transport?: 'beacon' | 'stream';
   /** Overrides of what the SDK finds out by itself. */
   context?: Context;
   /**

@@ -3,15 +3,30 @@
 import type { Page } from '../src/types.js';
 
 export interface Sent {
-  how: 'fetch' | 'beacon';
+  how: 'fetch' | 'beacon' | 'stream';
   url: string;
   body: string;
   json: any;
 }
 
-type Answer = { status: number; retryAfter?: string } | Error;
+type Answer = { status: number; retryAfter?: string; classes?: string } | Error;
+
+/** A websocket whose other end the test is. */
+export interface FakeSocket {
+  url: string;
+  protocol: string;
+  /** The bodies that came over it, in order. */
+  got: string[];
+  closed: boolean;
+  accept(): void;
+  /** Answers a message; with an error where there is one. */
+  answer(message: number, error?: { reason: string; retry: boolean }): void;
+  say(frame: unknown): void;
+  cut(code?: number): void;
+}
 
 export interface FakePage extends EventTarget {
+  sockets: FakeSocket[];
   page: Page;
   sent: Sent[];
   /** Answers to the SDK's own requests, in order; 202 when there are none. */
@@ -46,6 +61,7 @@ export function fakePage(storage = new Map<string, string>(), start = 1_764_000_
   const location = { pathname: '/checkout' };
   const fake = target as FakePage;
   fake.sent = [];
+  fake.sockets = [];
   fake.answers = [];
   fake.site = () => ({ status: 200 });
   fake.allowance = Infinity;
@@ -60,8 +76,42 @@ export function fakePage(storage = new Map<string, string>(), start = 1_764_000_
     const answer = own ? (fake.answers.shift() ?? { status: 202 }) : fake.site(String(input));
     await settled();
     if (answer instanceof Error) throw answer;
-    return { status: answer.status, type: 'cors', headers: { get: () => answer.retryAfter ?? null } };
+    return { status: answer.status, type: 'cors', headers: { get: (name: string) => ({ 'Retry-After': answer.retryAfter, 'Serin-Classes': answer.classes })[name] ?? null } };
   };
+
+  class WebSocket implements FakeSocket {
+    got: string[] = [];
+    closed = false;
+    onopen?: (event: unknown) => void;
+    onmessage?: (event: unknown) => void;
+    onclose?: (event: unknown) => void;
+    constructor(readonly url: string, readonly protocol: string) {
+      fake.sockets.push(this);
+    }
+    send(body: string): void {
+      if (this.closed) return;
+      this.got.push(body);
+      take('stream', this.url, body);
+    }
+    close(): void {
+      if (!this.closed) this.cut(1000);
+    }
+    accept(): void {
+      this.onopen?.({});
+    }
+    answer(message: number, error?: { reason: string; retry: boolean }): void {
+      const { session, seq } = JSON.parse(this.got[message]!);
+      // The server does not name the session of what it cannot read.
+      this.say({ message, acks: [error ? { seq: 0, index: 0, accepted: 0, error } : { session, seq, index: 0, accepted: 1 }] });
+    }
+    say(frame: unknown): void {
+      this.onmessage?.({ data: typeof frame === 'string' ? frame : JSON.stringify(frame) });
+    }
+    cut(code = 1006): void {
+      this.closed = true;
+      setImmediate(() => this.onclose?.({ code }));
+    }
+  }
 
   class FakeDate extends Date {
     static override now = (): number => now;
@@ -104,6 +154,7 @@ export function fakePage(storage = new Map<string, string>(), start = 1_764_000_
       },
     },
     fetch,
+    WebSocket,
     XMLHttpRequest,
     setTimeout: (run: () => void, ms: number) => {
       timers.push({ id: ++lastTimer, at: now + ms, run });

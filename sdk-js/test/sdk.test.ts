@@ -238,6 +238,92 @@ test('sampling leaves out what a verdict does not need, and says so', async () =
   assert.deepEqual(fake.sent[1]!.json.drops, { 'event/sampled': 1, 'metric/sampled': 1 });
 });
 
+const dropped = (fake: FakePage): Record<string, number> => {
+  const all: Record<string, number> = {};
+  for (const { json } of fake.sent) for (const cause in json.drops) all[cause] = (all[cause] ?? 0) + json.drops[cause];
+  return all;
+};
+
+test('classes that the server stops are left out and counted, until it says nothing more of them', async () => {
+  const fake = fakePage();
+  fake.answers = [{ status: 202, classes: 'resource;stop, error;stop' }, { status: 202, classes: 'error;stop' }, { status: 202 }];
+  const { event, metric, error } = start(fake);
+  await fake.pass(0);
+  event('one');
+  metric('cart', 1);
+  error(new Error('handled'));
+  await fake.page.fetch('/api/fine');
+  fake.site = () => ({ status: 503 });
+  await fake.page.fetch('/api/down');
+  fake.fail(new TypeError('uncaught')); // of the class crash
+  await fake.pass(5_000);
+  assert.deepEqual(kinds(fake), ['exposure', 'session', 'error']);
+  assert.deepEqual(dropped(fake), { 'event/held': 1, 'metric/held': 1, 'error/held': 1, 'request/held': 1 });
+  event('two');
+  fake.fail(new TypeError('another'));
+  await fake.pass(5_000);
+  event('three');
+  await fake.pass(5_000);
+  assert.deepEqual(kinds(fake), ['exposure', 'session', 'error', 'error', 'event']);
+  assert.equal(dropped(fake)['event/held'], 2);
+});
+
+test('a class that is to wait waits as long, whatever is said later', async () => {
+  const fake = fakePage();
+  fake.answers = [{ status: 202, classes: 'error;wait=30' }];
+  const { event } = start(fake);
+  await fake.pass(0);
+  fake.fail(new TypeError('goes out'));
+  await fake.pass(10_000); // answered without the header
+  event('held');
+  await fake.pass(19_000);
+  event('held too');
+  await fake.pass(2_000);
+  event('free');
+  await fake.pass(5_000);
+  assert.deepEqual(fake.sent.flatMap(({ json }) => json.events).filter((e) => e.k === 'event').map((e) => e.n), ['free']);
+  assert.equal(dropped(fake)['event/held'], 2);
+});
+
+test('a stop ends by itself where nothing is left that could be answered', async () => {
+  const fake = fakePage();
+  const all = 'resource;stop, error;stop, vital;stop, crash;stop';
+  fake.answers = [{ status: 202, classes: all }];
+  start(fake);
+  await fake.pass(0);
+  fake.fail(new TypeError('held'));
+  await fake.pass(301_000);
+  fake.fail(new RangeError('goes out'));
+  await fake.pass(5_000);
+  assert.deepEqual(fake.sent.flatMap(({ json }) => json.events).filter((e) => e.k === 'error').map((e) => e.n), ['RangeError']);
+  assert.equal(dropped(fake)['error/held'], 1);
+});
+
+test('an exposure is never held, and a session is held with the vitals that it is the number of', async () => {
+  const fake = fakePage();
+  fake.answers = [{ status: 503, classes: 'resource;stop, error;stop, vital;wait=3600, crash;stop' }];
+  const { event } = start(fake);
+  await fake.pass(15 * 60_000 + 1_000); // a new session, while all is held
+  event('back');
+  await fake.pass(10_000);
+  fake.hide();
+  const second = fake.sent.filter(({ json }) => json.session !== fake.sent[0]!.json.session);
+  assert.deepEqual(second.flatMap(({ json }) => json.events.map((e: { k: string }) => e.k)), ['exposure', 'event']);
+  assert.equal(dropped(fake)['session/held'], 1);
+});
+
+for (const classes of ['', 'nonsense', 'error', 'error;wait', 'error;wait=x', ';stop', 'toString;stop']) {
+  test(`a header that cannot be read holds nothing: ${JSON.stringify(classes)}`, async () => {
+    const fake = fakePage();
+    fake.answers = [{ status: 202, classes }];
+    const { event } = start(fake);
+    await fake.pass(0);
+    event('goes out');
+    await fake.pass(5_000);
+    assert.deepEqual(kinds(fake), ['exposure', 'session', 'event']);
+  });
+}
+
 test('a metric that is no number is refused, counted and said on the console', async () => {
   const fake = fakePage();
   const { metric } = start(fake, { debug: true });
@@ -314,6 +400,7 @@ const wrong: [string, Record<string, unknown>, RegExp][] = [
   ['tenancy', { tenancy: 'prod' }, /option tenancy is "prod"; allowed: production, test, shadow, synthetic/],
   ['context', { context: { country: 'AT' } }, /option context is "country"/],
   ['collect', { collect: { vitals: 'no' } }, /option collect.vitals is "no"/],
+  ['transport that the bundle has not', { transport: 'stream' }, /option transport is "stream"; allowed: beacon/],
   ['sampleRate', { sampleRate: 2 }, /option sampleRate is 2; allowed: a number from 0 to 1/],
   ['slowRequestMs', { slowRequestMs: 0 }, /option slowRequestMs/],
 ];

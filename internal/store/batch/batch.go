@@ -59,6 +59,7 @@ const (
 	Stack
 	Session
 	User
+	Prefix
 	dictColumns // how many dictionary columns there are
 
 	Position Column = iota - 1 // journal position of the message
@@ -76,7 +77,7 @@ var dictType = &arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Uint32, Val
 // Schema is event schema version 1, in the order of [Column].
 var Schema = func() *arrow.Schema {
 	names := []string{"tenant", "app", "release", "tenancy", "arms", "sdk", "platform", "os", "browser", "device",
-		"network", "country", "page", "env", "kind", "name", "unit", "attrs", "message", "stack", "session", "user"}
+		"network", "country", "page", "env", "kind", "name", "unit", "attrs", "message", "stack", "session", "user", "prefix"}
 	var fields []arrow.Field
 	for _, n := range names {
 		fields = append(fields, arrow.Field{Name: n, Type: dictType})
@@ -243,7 +244,7 @@ func (b *Batch) head(position uint64, ordinal int, bc *event.Beacon) {
 	}{
 		{Tenant, b.Partition.Tenant.String()}, {App, b.Partition.App}, {Release, string(b.Partition.Release)}, {Tenancy, bc.Tenancy.String()},
 		{SDK, bc.SDK}, {Platform, c.Platform}, {OS, c.OS}, {Browser, c.Browser}, {Device, c.Device}, {Network, c.Network},
-		{Country, c.Country}, {Page, c.Page}, {Env, c.Env}, {Session, bc.Session}, {User, bc.User},
+		{Country, c.Country}, {Page, c.Page}, {Env, c.Env}, {Session, bc.Session}, {User, bc.User}, {Prefix, c.Prefix},
 	} {
 		b.dicts[f.col].append(f.text)
 	}

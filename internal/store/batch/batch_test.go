@@ -63,7 +63,7 @@ func TestSchemaIsInTheOrderOfTheColumns(t *testing.T) {
 	want := map[Column]string{Tenant: "tenant", App: "app", Release: "release", Tenancy: "tenancy", Arms: "arms", SDK: "sdk",
 		Platform: "platform", OS: "os", Browser: "browser", Device: "device", Network: "network", Country: "country",
 		Page: "page", Env: "env", Kind: "kind", Name: "name", Unit: "unit", Attrs: "attrs", Message: "message", Stack: "stack",
-		Session: "session", User: "user", Position: "position", Ordinal: "ordinal", Seq: "seq", Index: "index",
+		Session: "session", User: "user", Prefix: "prefix", Position: "position", Ordinal: "ordinal", Seq: "seq", Index: "index",
 		Time: "time_ms", Received: "received_ms", Value: "value"}
 	if len(want) != int(columns) || Schema.NumFields() != int(columns) {
 		t.Fatalf("%d names and %d fields for %d columns", len(want), Schema.NumFields(), columns)
@@ -84,16 +84,16 @@ func TestAppendKeepsTheFields(t *testing.T) {
 	b := New(p)
 	bc := &event.Beacon{SDK: "sdk/1", App: "web", Release: "2.4.1", Tenancy: event.Shadow, Session: "s", User: "u", Seq: 7,
 		Sent: 1, Received: 2, Arms: []event.Arm{{Change: "c", Variant: "v"}},
-		Ctx: event.Context{Platform: "p", OS: "o", Browser: "b", Device: "d", Network: "n", Country: "DE", Page: "/", Env: "prod"},
+		Ctx: event.Context{Platform: "p", OS: "o", Browser: "b", Device: "d", Network: "n", Country: "DE", Page: "/", Env: "prod", Prefix: "x"},
 		Events: []event.One{{Kind: event.Error, Name: "E", Time: 3, Value: 4.5, HasVal: true, Unit: "ms", Message: "m", Stack: "st",
 			Attrs: []event.Attr{{Key: "k", Number: 1, Num: true}}}},
 		Drops: []event.Dropped{{Cause: "vital/sampled", Count: 9}}}
 	b.Append(11, 12, bc)
 	b.Append(13, 0, &event.Beacon{App: "web", Release: "2.4.1", Session: "t", Received: 5})
 	for r, want := range []string{
-		`["acme" "web" "2.4.1" "shadow" "c=v" "sdk/1" "p" "o" "b" "d" "n" "DE" "/" "prod" "error" "E" "ms" "k=#1" "m" "st" "s" "u"] 11 12 7 0 3 2 4.5 true`,
-		`["acme" "web" "2.4.1" "shadow" "c=v" "sdk/1" "p" "o" "b" "d" "n" "DE" "/" "prod" "drop" "vital/sampled" "" "" "" "" "s" "u"] 11 12 7 1 2 2 9 true`,
-		`["acme" "web" "2.4.1" "production" "" "" "" "" "" "" "" "" "" "" "session" "beat" "" "" "" "" "t" ""] 13 0 0 0 5 5 0 false`,
+		`["acme" "web" "2.4.1" "shadow" "c=v" "sdk/1" "p" "o" "b" "d" "n" "DE" "/" "prod" "error" "E" "ms" "k=#1" "m" "st" "s" "u" "x"] 11 12 7 0 3 2 4.5 true`,
+		`["acme" "web" "2.4.1" "shadow" "c=v" "sdk/1" "p" "o" "b" "d" "n" "DE" "/" "prod" "drop" "vital/sampled" "" "" "" "" "s" "u" "x"] 11 12 7 1 2 2 9 true`,
+		`["acme" "web" "2.4.1" "production" "" "" "" "" "" "" "" "" "" "" "session" "beat" "" "" "" "" "t" "" ""] 13 0 0 0 5 5 0 false`,
 	} {
 		if got := row(b, r); got != want {
 			t.Errorf("row %d: %s\nwant %s", r, got, want)

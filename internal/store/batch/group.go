@@ -56,6 +56,7 @@ func (g *Group) beacon(b *event.Beacon) {
 	g.buf = append(g.buf, byte(b.Tenancy))
 	g.raw(b.Session) // unique to a few rows: a dictionary entry would be waste
 	g.raw(b.User)
+	g.raw(b.Ctx.Prefix)
 	g.uint(uint64(b.Seq))
 	g.int(b.Received)
 	g.int(b.Sent - b.Received)
@@ -329,6 +330,7 @@ func (r *reader) beacon(b *event.Beacon) {
 	b.Tenancy = event.Tenancy(r.byte())
 	b.Session = r.raw()
 	b.User = r.raw()
+	b.Ctx.Prefix = r.raw()
 	seq := r.uint()
 	if seq > math.MaxUint32 {
 		r.fail()

@@ -201,7 +201,7 @@ func TestTheExampleOfTheDocument(t *testing.T) {
 	g.Add(mustID(t, "a"), &event.Beacon{App: "w", Release: "1", Session: "s", Seq: 2, Received: 1000, Sent: 990,
 		Events: []event.One{{Kind: event.Metric, Name: "m", Time: 998, Value: 5, HasVal: true}}})
 	msg := g.Seal()
-	want := "01" + "000161" + "000177" + "000131" + "000000" + "0173" + "00" + "02" + "d00f" + "13" + "00" +
+	want := "01" + "000161" + "000177" + "000131" + "000000" + "0173" + "00" + "00" + "02" + "d00f" + "13" + "00" +
 		"0404040404040404" + "01" + "0a03" + "00016d" + "030a" + "00"
 	if got := fmt.Sprintf("%x", msg[:len(msg)-groupTrailer]); got != want {
 		t.Errorf("%s\nwant %s", got, want)

@@ -51,7 +51,7 @@ func random(r *rand.Rand) *event.Beacon {
 		SDK: text(r), App: text(r), Release: event.Release(text(r)), Tenancy: event.Tenancy(r.IntN(4)),
 		Session: text(r), User: text(r), Seq: r.Uint32(), Sent: moment(r), Received: moment(r),
 		Ctx: event.Context{Platform: text(r), OS: text(r), Browser: text(r), Device: text(r), Network: text(r),
-			Country: text(r), Page: text(r)},
+			Country: text(r), Page: text(r), Env: text(r), Prefix: text(r)},
 	}
 	for range r.IntN(4) {
 		b.Arms = append(b.Arms, event.Arm{Change: text(r), Variant: text(r)})
