@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"serin.dev/serin/internal/bench/corpus"
@@ -88,7 +89,9 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 		return nil, err
 	}
 	stopLooking := r.look(&before)
+	own := ownCPU()
 	t, took, unsent := r.round(ctx, o.Duration)
+	own = ownCPU() - own
 	if w := r.settle(ctx); warning == "" {
 		warning = w
 	}
@@ -101,6 +104,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 		return nil, err
 	}
 	out := r.report(t, took, unsent)
+	out.LoadCPUSeconds = own.Seconds()
 	out.Idle, out.Warning = int(idle.open.Load()), warning
 	if lost := o.Idle - out.Idle; lost > 0 {
 		out.Warning = fmt.Sprintf("%d of %d idle connections were closed by the server", lost, o.Idle)
@@ -197,6 +201,16 @@ func (r *run) usage() (process.Usage, error) {
 		return process.Usage{}, nil
 	}
 	return process.Read(r.o.PID)
+}
+
+// ownCPU is what this process has used: a load that takes a whole core has
+// measured itself.
+func ownCPU() time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		return 0 // told as unknown
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // settle waits until the server has done what it has put off. What keeps it
