@@ -85,14 +85,14 @@ func (b *bench) throughput(ctx context.Context) error {
 		}
 	}
 	perCPU := func(r *load.Report) float64 { return r.EventsPerCPUSecond }
-	fmt.Printf("\n| full load, 10 events a body | accepted events per CPU-second | of the rounds | events/s | p50 ms | p99 ms | bytes of body per event | peak RSS MB | generator's share of its core |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- |\n")
+	fmt.Printf("\n| full load, 10 events a body | accepted events per CPU-second | of the rounds | events/s | p50 ms | p99 ms | bytes of body per event | peak RSS MB | generator's share of its core | cores busy for others |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n")
 	for _, c := range contenders {
 		rs := reports[c.name]
-		fmt.Printf("| %s | %.0f | %.0f to %.0f | %.0f | %.1f | %.1f | %.0f | %.0f | %.2f |\n", c.name, median(rs, perCPU), lowest(rs, perCPU), highest(rs, perCPU),
+		fmt.Printf("| %s | %.0f | %.0f to %.0f | %.0f | %.1f | %.1f | %.0f | %.0f | %.2f | %.2f |\n", c.name, median(rs, perCPU), lowest(rs, perCPU), highest(rs, perCPU),
 			median(rs, func(r *load.Report) float64 { return r.AcceptedPerSecond }), median(rs, func(r *load.Report) float64 { return r.P50ms }),
 			median(rs, func(r *load.Report) float64 { return r.P99ms }), median(rs, func(r *load.Report) float64 { return float64(r.Bytes) / float64(max(r.Events, 1)) }),
 			highest(rs, func(r *load.Report) float64 { return float64(r.PeakRSSBytes) / 1e6 }),
-			highest(rs, func(r *load.Report) float64 { return r.LoadCPUSeconds / r.Seconds }))
+			highest(rs, func(r *load.Report) float64 { return r.LoadCPUSeconds / r.Seconds }), median(rs, func(r *load.Report) float64 { return r.OthersCores }))
 	}
 	fmt.Printf("\n| ratio of events per CPU-second | median | of the rounds | to reach |\n| --- | --- | --- | --- |\n")
 	for _, c := range compared {

@@ -40,6 +40,7 @@ type Report struct {
 	CPUSecondsPerM     float64 `json:"cpu_seconds_per_million_events,omitempty"`
 	PeakRSSBytes       int64   `json:"peak_rss_bytes,omitempty"` // the highest of looks every 250 ms, with its children
 	Processes          int     `json:"processes,omitempty"`
+	OthersCores        float64 `json:"others_cores,omitempty"` // what else kept processors of the machine busy meanwhile: its neighbors, and the kernel on behalf of all
 	Warning            string  `json:"warning,omitempty"`
 }
 
@@ -66,8 +67,8 @@ func (r *Report) Print(w io.Writer) {
 		fmt.Fprintf(w, "%-10s %d events, %.3f %% shed\n", arm, a.Events, 100*float64(a.Shed)/float64(max(a.Events, 1)))
 	}
 	if r.Processes > 0 {
-		fmt.Fprintf(w, "server     %.2f CPU-seconds: %.0f events per CPU-second, %.3f CPU-seconds per million events; at most %.1f MB in %d processes\n",
-			r.ServerCPUSeconds, r.EventsPerCPUSecond, r.CPUSecondsPerM, float64(r.PeakRSSBytes)/1e6, r.Processes)
+		fmt.Fprintf(w, "server     %.2f CPU-seconds: %.0f events per CPU-second, %.3f CPU-seconds per million events; at most %.1f MB in %d processes; others kept %.2f cores busy\n",
+			r.ServerCPUSeconds, r.EventsPerCPUSecond, r.CPUSecondsPerM, float64(r.PeakRSSBytes)/1e6, r.Processes, r.OthersCores)
 	}
 	if r.Warning != "" {
 		fmt.Fprintf(w, "warning    %s\n", r.Warning)
