@@ -33,7 +33,7 @@ func main() {
 	flag.Int64Var(&o.n, "n", 10_000_000, "mutated `beacons`")
 	flag.Uint64Var(&o.seed, "seed", 1, "`number` that the mutations follow from")
 	flag.IntVar(&o.workers, "workers", 8, "`connections` at once")
-	growth := flag.Int64("growth", 128, "`megabytes` that the server's memory may grow by, from its highest in the second tenth of the run to its highest in the last")
+	growth := flag.Int64("growth", 128, "`megabytes` that the server's memory may grow by, from its highest in the second tenth of the run to its highest in the last, beside 2 KiB for each session that it knows")
 	limit := flag.Duration("limit", 6*time.Hour, "`time` after which it gives up")
 	flag.Parse()
 	if flag.NArg() > 0 || o.n < 1000 || o.workers < 1 || o.workers > 256 || *growth < 1 {

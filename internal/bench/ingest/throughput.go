@@ -67,6 +67,8 @@ type disk struct{ journal, segments float64 } // bytes per event
 func (b *bench) throughput(ctx context.Context) error {
 	reports := map[string][]*load.Report{}
 	var stored []disk
+	var fault error // of a contender, which ends the measuring; what was measured before is told
+rounds:
 	for round := range b.rounds {
 		order := slices.Clone(contenders)
 		if round%2 == 1 {
@@ -75,7 +77,8 @@ func (b *bench) throughput(ctx context.Context) error {
 		for _, c := range order {
 			r, d, err := b.once(ctx, &c)
 			if err != nil {
-				return fmt.Errorf("%s: %w", c.name, err)
+				fault = fmt.Errorf("%s: %w", c.name, err)
+				break rounds
 			}
 			reports[c.name] = append(reports[c.name], r)
 			if c.name == nativeName {
@@ -85,19 +88,26 @@ func (b *bench) throughput(ctx context.Context) error {
 		}
 	}
 	perCPU := func(r *load.Report) float64 { return r.EventsPerCPUSecond }
-	fmt.Printf("\n| full load, 10 events a body | accepted events per CPU-second | of the rounds | events/s | p50 ms | p99 ms | bytes of body per event | peak RSS MB |\n| --- | --- | --- | --- | --- | --- | --- | --- |\n")
+	fmt.Printf("\n| full load, 10 events a body | accepted events per CPU-second | of the rounds | events/s | p50 ms | p99 ms | bytes of body per event | peak RSS MB | generator's share of its core | cores busy for others |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n")
 	for _, c := range contenders {
 		rs := reports[c.name]
-		fmt.Printf("| %s | %.0f | %.0f to %.0f | %.0f | %.1f | %.1f | %.0f | %.0f |\n", c.name, median(rs, perCPU), lowest(rs, perCPU), highest(rs, perCPU),
+		if len(rs) == 0 {
+			continue
+		}
+		fmt.Printf("| %s | %.0f | %.0f to %.0f | %.0f | %.1f | %.1f | %.0f | %.0f | %.2f | %.2f |\n", c.name, median(rs, perCPU), lowest(rs, perCPU), highest(rs, perCPU),
 			median(rs, func(r *load.Report) float64 { return r.AcceptedPerSecond }), median(rs, func(r *load.Report) float64 { return r.P50ms }),
 			median(rs, func(r *load.Report) float64 { return r.P99ms }), median(rs, func(r *load.Report) float64 { return float64(r.Bytes) / float64(max(r.Events, 1)) }),
-			highest(rs, func(r *load.Report) float64 { return float64(r.PeakRSSBytes) / 1e6 }))
+			highest(rs, func(r *load.Report) float64 { return float64(r.PeakRSSBytes) / 1e6 }),
+			highest(rs, func(r *load.Report) float64 { return r.LoadCPUSeconds / r.Seconds }), median(rs, func(r *load.Report) float64 { return r.OthersCores }))
 	}
 	fmt.Printf("\n| ratio of events per CPU-second | median | of the rounds | to reach |\n| --- | --- | --- | --- |\n")
 	for _, c := range compared {
 		var ratios []float64
-		for i := range reports[c.of] {
+		for i := range min(len(reports[c.of]), len(reports[c.to])) {
 			ratios = append(ratios, perCPU(reports[c.of][i])/perCPU(reports[c.to][i]))
+		}
+		if len(ratios) == 0 {
+			continue
 		}
 		goal := "-"
 		if c.reach > 0 {
@@ -112,7 +122,7 @@ func (b *bench) throughput(ctx context.Context) error {
 	}
 	fmt.Printf("| journal | %.1f | at most 40 |\n| segments | %.1f | at most 8 |\n", middle(journal), middle(segments))
 	b.capacity = median(reports[nativeName], func(r *load.Report) float64 { return r.AcceptedPerSecond })
-	return nil
+	return fault
 }
 
 // once measures one server from its start to its end.

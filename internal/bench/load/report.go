@@ -29,7 +29,8 @@ type Report struct {
 	P99ms             float64        `json:"p99_ms"`
 	P999ms            float64        `json:"p999_ms"`
 	MaxMS             float64        `json:"max_ms"`
-	LateP99ms         float64        `json:"late_p99_ms"` // how late the generator itself began to send
+	LateP99ms         float64        `json:"late_p99_ms"`      // how late the generator itself began to send
+	LoadCPUSeconds    float64        `json:"load_cpu_seconds"` // of the generator: near Seconds, it has measured itself
 	Statuses          map[string]int `json:"statuses"`
 	HostileStatuses   map[string]int `json:"hostile_statuses,omitempty"`
 	Arms              map[string]Arm `json:"arms"`
@@ -39,6 +40,7 @@ type Report struct {
 	CPUSecondsPerM     float64 `json:"cpu_seconds_per_million_events,omitempty"`
 	PeakRSSBytes       int64   `json:"peak_rss_bytes,omitempty"` // the highest of looks every 250 ms, with its children
 	Processes          int     `json:"processes,omitempty"`
+	OthersCores        float64 `json:"others_cores,omitempty"` // what else kept processors of the machine busy meanwhile: its neighbors, and the kernel on behalf of all
 	Warning            string  `json:"warning,omitempty"`
 }
 
@@ -55,7 +57,7 @@ func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 func (r *Report) Print(w io.Writer) {
 	fmt.Fprintf(w, "%s over %d connections for %.1f s, %d idle beside them\n", r.Format, r.Connections, r.Seconds, r.Idle)
 	fmt.Fprintf(w, "events     %d offered, %d accepted, %d shed; %.0f accepted a second\n", r.Events, r.Accepted, r.Shed, r.AcceptedPerSecond)
-	fmt.Fprintf(w, "answers    p50 %.2f ms, p99 %.2f ms, p99.9 %.2f ms, longest %.2f ms; begun late by %.2f ms at p99\n", r.P50ms, r.P99ms, r.P999ms, r.MaxMS, r.LateP99ms)
+	fmt.Fprintf(w, "answers    p50 %.2f ms, p99 %.2f ms, p99.9 %.2f ms, longest %.2f ms; begun late by %.2f ms at p99, %.2f CPU-seconds of the generator\n", r.P50ms, r.P99ms, r.P999ms, r.MaxMS, r.LateP99ms, r.LoadCPUSeconds)
 	fmt.Fprintf(w, "statuses   %s; %d failed, %d due and not sent\n", statuses(r.Statuses), r.Failed, r.Unsent)
 	if r.Hostile > 0 {
 		fmt.Fprintf(w, "hostile    %d bodies: %s\n", r.Hostile, statuses(r.HostileStatuses))
@@ -65,8 +67,8 @@ func (r *Report) Print(w io.Writer) {
 		fmt.Fprintf(w, "%-10s %d events, %.3f %% shed\n", arm, a.Events, 100*float64(a.Shed)/float64(max(a.Events, 1)))
 	}
 	if r.Processes > 0 {
-		fmt.Fprintf(w, "server     %.2f CPU-seconds: %.0f events per CPU-second, %.3f CPU-seconds per million events; at most %.1f MB in %d processes\n",
-			r.ServerCPUSeconds, r.EventsPerCPUSecond, r.CPUSecondsPerM, float64(r.PeakRSSBytes)/1e6, r.Processes)
+		fmt.Fprintf(w, "server     %.2f CPU-seconds: %.0f events per CPU-second, %.3f CPU-seconds per million events; at most %.1f MB in %d processes; others kept %.2f cores busy\n",
+			r.ServerCPUSeconds, r.EventsPerCPUSecond, r.CPUSecondsPerM, float64(r.PeakRSSBytes)/1e6, r.Processes, r.OthersCores)
 	}
 	if r.Warning != "" {
 		fmt.Fprintf(w, "warning    %s\n", r.Warning)

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"serin.dev/serin/internal/bench/corpus"
@@ -88,7 +89,13 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 		return nil, err
 	}
 	stopLooking := r.look(&before)
+	own, busy := ownCPU(), r.busy()
 	t, took, unsent := r.round(ctx, o.Duration)
+	own, busy = ownCPU()-own, r.busy()-busy
+	end, err := r.usage()
+	if err != nil {
+		return nil, err
+	}
 	if w := r.settle(ctx); warning == "" {
 		warning = w
 	}
@@ -101,6 +108,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 		return nil, err
 	}
 	out := r.report(t, took, unsent)
+	out.LoadCPUSeconds = own.Seconds()
 	out.Idle, out.Warning = int(idle.open.Load()), warning
 	if lost := o.Idle - out.Idle; lost > 0 {
 		out.Warning = fmt.Sprintf("%d of %d idle connections were closed by the server", lost, o.Idle)
@@ -111,6 +119,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 			out.EventsPerCPUSecond = float64(out.Accepted) / out.ServerCPUSeconds
 			out.CPUSecondsPerM = out.ServerCPUSeconds / float64(out.Accepted) * 1e6
 		}
+		out.OthersCores = max(busy-own-(end.CPU-before.CPU), 0).Seconds() / out.Seconds
 		out.PeakRSSBytes, out.Processes = peak.RSS, peak.Processes
 	}
 	return out, nil
@@ -197,6 +206,28 @@ func (r *run) usage() (process.Usage, error) {
 		return process.Usage{}, nil
 	}
 	return process.Read(r.o.PID)
+}
+
+// busy is how long the machine has worked, where it is the server's too.
+func (r *run) busy() time.Duration {
+	if r.o.PID == 0 {
+		return 0
+	}
+	busy, err := process.Busy()
+	if err != nil {
+		return 0 // told as no others
+	}
+	return busy
+}
+
+// ownCPU is what this process has used: a load that takes a whole core has
+// measured itself.
+func ownCPU() time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		return 0 // told as unknown
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // settle waits until the server has done what it has put off. What keeps it

@@ -69,3 +69,19 @@ func TestTailKeepsTheEnd(t *testing.T) {
 		t.Errorf("%d bytes, end %q", len(got), got[len(got)-20:])
 	}
 }
+
+func TestBusyCountsWork(t *testing.T) {
+	before, err := Busy()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for start := time.Now(); time.Since(start) < 200*time.Millisecond; {
+	}
+	after, err := Busy()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := after - before; got < 20*time.Millisecond || got > time.Minute {
+		t.Errorf("%v of work in 200 ms of a busy loop", got)
+	}
+}
