@@ -13,7 +13,7 @@ import (
 func headers(list ...string) func(string) string {
 	return func(name string) string {
 		for i := 0; i < len(list); i += 2 {
-			if list[i] == name {
+			if strings.EqualFold(list[i], name) {
 				return list[i+1]
 			}
 		}
