@@ -20,7 +20,7 @@ type Network struct {
 }
 
 func (n *Network) perimeter() *admit.Perimeter {
-	p := &admit.Perimeter{Trusted: n.TrustedProxies, CountryHeader: n.CountryHeader, Countries: n.Countries, Secret: n.Secret}
+	p := &admit.Perimeter{Trusted: n.TrustedProxies, CountryHeader: http.CanonicalHeaderKey(n.CountryHeader), Countries: n.Countries, Secret: n.Secret}
 	if len(p.Secret) == 0 {
 		p.Secret = make([]byte, 32)
 		_, _ = rand.Read(p.Secret) // never fails, by its documentation

@@ -207,3 +207,26 @@ func TestSeveralForwardingLinesAreOne(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+// BenchmarkClientOfRequest is what the edge adds to each HTTP request.
+func BenchmarkClientOfRequest(b *testing.B) {
+	d, err := tenant.NewDirectory([]tenant.Spec{{ID: "shop", Keys: []tenant.Key{{Key: "pk_1"}}}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	g, err := d.Key("pk_1")
+	if err != nil {
+		b.Fatal(err)
+	}
+	e := New(Options{Tenants: d, Network: Network{TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, CountryHeader: "CF-IPCountry"}})
+	r := httptest.NewRequest(http.MethodPost, "/v1/beacons", nil)
+	r.RemoteAddr = "10.0.0.1:4711"
+	r.Header.Set("X-Forwarded-For", "198.51.100.1")
+	r.Header.Set("CF-IPCountry", "DE")
+	b.ReportAllocs()
+	for b.Loop() {
+		if c := e.client(g, r, 1_795_000_000_000); c.Country != "DE" || c.Prefix == "" {
+			b.Fatal(c)
+		}
+	}
+}

@@ -70,8 +70,14 @@ type Client struct {
 }
 
 // header is how a request's header field is read: the values of all its lines,
-// joined by commas, empty where there is none.
+// joined by commas, empty where there is none. Names are asked for as net/http
+// spells them, so that it need not spell them anew for each request.
 type header = func(name string) string
+
+const (
+	headerGPC = "Sec-Gpc"
+	headerDNT = "Dnt"
+)
 
 // Address returns the address that counts as the client's: the peer's own or,
 // where the peer is a trusted proxy, the last one in X-Forwarded-For that is
@@ -121,7 +127,7 @@ func parseHop(s string) netip.Addr {
 // Client returns what is known of the client of a tenant's key. peer is the
 // other end of the connection; now is Unix ms.
 func (p *Perimeter) Client(g *tenant.Grant, peer netip.Addr, get header, now int64) Client {
-	c := Client{GPC: get("Sec-GPC") == "1", DNT: get("DNT") == "1"}
+	c := Client{GPC: get(headerGPC) == "1", DNT: get(headerDNT) == "1"}
 	address := p.Address(peer, get)
 	// Whoever reaches the server past the proxies could name any country.
 	if p.CountryHeader != "" && p.trusts(peer.Unmap().WithZone("")) {

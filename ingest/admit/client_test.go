@@ -13,7 +13,7 @@ import (
 func headers(list ...string) func(string) string {
 	return func(name string) string {
 		for i := 0; i < len(list); i += 2 {
-			if list[i] == name {
+			if strings.EqualFold(list[i], name) {
 				return list[i+1]
 			}
 		}
@@ -54,6 +54,44 @@ func TestAddress(t *testing.T) {
 	if got := p.Address(netip.Addr{}, headers()); got.IsValid() {
 		t.Errorf("a peer that is no address became %s", got)
 	}
+}
+
+// FuzzForwarded wants of whatever stands in X-Forwarded-For: the address is
+// that of the peer or of an element, nothing right of it is untrusted, and what
+// a client puts before it changes nothing.
+func FuzzForwarded(f *testing.F) {
+	f.Add("1.2.3.4, 198.51.100.1, 10.9.9.9")
+	f.Add("[2001:db8::1]:80,unknown,,10.0.0.2")
+	f.Add(" ::ffff:10.0.0.1%eth0 , x")
+	p := Perimeter{Trusted: prefixes("10.0.0.0/8")}
+	peer := netip.MustParseAddr("10.0.0.1")
+	f.Fuzz(func(t *testing.T, value string) {
+		got := p.Address(peer, headers("X-Forwarded-For", value))
+		if got.Zone() != "" || got.Is4In6() {
+			t.Errorf("%q: %s", value, got)
+		}
+		if got == peer || p.trusts(got) {
+			return
+		}
+		if forged := p.Address(peer, headers("X-Forwarded-For", "6.6.6.6, "+value)); forged != got {
+			t.Errorf("%q: %s, and %s behind what a client forged", value, got, forged)
+		}
+		list := strings.Split(value, ",")
+		for i := len(list) - 1; i >= 0; i-- {
+			hop := strings.TrimSpace(list[i])
+			if hop == "" {
+				continue
+			}
+			a := parseHop(hop)
+			if a == got {
+				return
+			}
+			if !p.trusts(a) {
+				t.Errorf("%q: %s is left of %q, which nobody trusts", value, got, hop)
+			}
+		}
+		t.Errorf("%q: %s is no element", value, got)
+	})
 }
 
 // listed are countries by address.

@@ -64,6 +64,7 @@ var limits = []struct {
 	{"github.com/apache/arrow/go/v17/...", []string{"internal/store/...", "analysis/cell"}},
 	{"github.com/gorilla/websocket", []string{"ingest", "internal/api", "internal/bench/..."}},
 	{"github.com/nats-io/...", []string{"internal/store/journal"}},
+	{"github.com/oschwald/...", []string{"cmd/serin"}},
 	{"math/rand/v2", []string{"cmd/serin", "alerting/webhook", "internal/store/journal", "internal/bench/..."}},
 }
 

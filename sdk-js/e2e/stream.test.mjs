@@ -44,6 +44,10 @@ tenants:
   - id: shop
     keys: [{key: ${KEY}, app: shop-web, origins: ["http://127.0.0.1:*"]}]
     tokens: [{name: e2e, role: viewer, token: ${TOKEN}}]
+  - id: tight
+    quota: {events: 20}
+    keys: [{key: ${KEY}_tight, app: shop-web, origins: ["http://127.0.0.1:*"]}]
+    tokens: [{name: e2e, role: viewer, token: ${TOKEN}_tight}]
 `);
   const server = spawn(binary, ['serve', '--config', file], { stdio: ['ignore', 'ignore', 'pipe'] });
   let log = '';
@@ -72,12 +76,12 @@ tenants:
   undo.push(() => between.close());
 
   const pages = createServer((request, response) => {
-    const { pathname } = new URL(request.url, 'http://shop');
+    const { pathname, searchParams } = new URL(request.url, 'http://shop');
     if (pathname === '/serin-stream.js') {
       return response.writeHead(200, { 'Content-Type': 'text/javascript' }).end(readFileSync(new URL('../dist/serin-stream.js', import.meta.url)));
     }
     response.writeHead(200, { 'Content-Type': 'text/html' }).end(`<!doctype html><title>Long</title><script src="/serin-stream.js"></script>
-<script>serin = Serin.init({ key: '${KEY}', endpoint: '${wire}', app: 'shop-web', release: '1', arms: {}, transport: 'stream' });</script><h1>A long session</h1>`);
+<script>serin = Serin.init({ key: '${KEY}${searchParams.get('key') ?? ''}', endpoint: '${wire}', app: 'shop-web', release: '1', arms: { 'flag/x': 'on' }, transport: '${searchParams.get('transport') ?? 'stream'}' });</script><h1>A long session</h1>`);
   });
   shop = `http://127.0.0.1:${await port(pages)}`;
   undo.push(() => pages.closeAllConnections() ?? pages.close());
@@ -92,12 +96,15 @@ after(async () => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-/** The names of the page's own events that the server counted, a repetition not among them. */
-async function counted() {
-  const response = await fetch(`${serin}/v1/events?app=shop-web&limit=2000`, { headers: { Authorization: `Bearer ${TOKEN}` } });
+/** What the server counted of a tenant, repetitions not among it. */
+async function rows(suffix = '') {
+  const response = await fetch(`${serin}/v1/events?app=shop-web&limit=2000`, { headers: { Authorization: `Bearer ${TOKEN}${suffix}` } });
   assert.ok(response.ok);
-  return ((await response.json()).events ?? []).filter(({ kind }) => kind === 'event').map(({ name }) => name);
+  return (await response.json()).events ?? [];
 }
+
+/** The names of the page's own events among them. */
+const counted = async () => (await rows()).filter(({ kind }) => kind === 'event').map(({ name }) => name);
 
 test('a wire that breaks loses nothing and tells nothing twice', { timeout: 90_000 }, async () => {
   const context = await browser.newContext();
@@ -158,3 +165,33 @@ test('a network that lets no websocket through is served over HTTP', { timeout: 
   await until(() => 'the event', 20_000, async () => (await counted()).includes('by-http'));
   await context.close();
 });
+
+for (const transport of ['beacon', 'stream']) {
+  test(`a tenant past its quota is heard by the page, and what the page holds is told: ${transport}`, { timeout: 60_000 }, async () => {
+    const context = await browser.newContext();
+    const tab = await context.newPage();
+    await tab.goto(`${shop}/?key=_tight&transport=${transport}`);
+    const session = await tab.evaluate(() => JSON.parse(sessionStorage.serin).id);
+    let said = 0;
+    await until(() => 'a drop row of what was held', 40_000, async () => {
+      said += 50;
+      await tab.evaluate(() => {
+        for (let i = 0; i < 50; i++) serin.event('much');
+        serin.flush();
+      });
+      return (await rows('_tight')).some(({ session: one, kind, name }) => one === session && kind === 'drop' && name === 'event/held');
+    });
+    await tab.goto('about:blank');
+    // What was said is either stored, shed by the server, or held by the page;
+    // a busy machine may leave some of it in the page's full queue, also told.
+    const account = async () => {
+      const own = (await rows('_tight')).filter(({ session: one }) => one === session);
+      const drops = own.filter(({ kind, name }) => kind === 'drop' && /^(event\/|shed\/error)/.test(name)).reduce((n, { value }) => n + value, 0);
+      return own.filter(({ kind }) => kind === 'event').length + drops;
+    };
+    let sum;
+    await until(() => `an account of all ${said} events (${sum})`, 20_000, async () => (sum = await account()) === said);
+    assert.ok((await rows('_tight')).some(({ session: one, kind }) => one === session && kind === 'exposure'), 'the exposure was held');
+    await context.close();
+  });
+}
