@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net/http/httptest"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -55,9 +54,9 @@ func benchmarkEdge(b *testing.B, log Appender) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var edge sync.WaitGroup
 	edge.Go(func() { _ = e.Run(ctx) })
-	s := httptest.NewServer(e)
+	url, stop := listen(b, e)
 	defer func() {
-		s.Close()
+		stop()
 		cancel()
 		edge.Wait()
 	}()
@@ -66,7 +65,7 @@ func benchmarkEdge(b *testing.B, log Appender) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	host := strings.TrimPrefix(s.URL, "http://")
+	host := strings.TrimPrefix(url, "http://")
 	head := corpus.Head(corpus.Native, host, "pk_open")
 	var next atomic.Int64
 	var wg sync.WaitGroup

@@ -67,13 +67,13 @@ func privateEdge(t *testing.T) (string, *memoryLog) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = e.Run(ctx) })
-	s := httptest.NewServer(e)
+	url, stop := listen(t, e)
 	t.Cleanup(func() {
-		s.Close()
+		stop()
 		cancel()
 		wg.Wait()
 	})
-	return s.URL, log
+	return url, log
 }
 
 // TestSignalsOnEveryWay sends one session of each tenant and signal by the
@@ -225,7 +225,7 @@ func BenchmarkClientOfRequest(b *testing.B) {
 	r.Header.Set("CF-IPCountry", "DE")
 	b.ReportAllocs()
 	for b.Loop() {
-		if c := e.client(g, r, 1_795_000_000_000); c.Country != "DE" || c.Prefix == "" {
+		if c := e.perimeter.Client(g, peerOf(r), headerOf(r.Header), 1_795_000_000_000); c.Country != "DE" || c.Prefix == "" {
 			b.Fatal(c)
 		}
 	}

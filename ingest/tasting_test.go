@@ -8,7 +8,6 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"os/exec"
 	"reflect"
@@ -56,14 +55,14 @@ func TestPoisonIsQuarantined(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() { e.Run(ctx) })
-	s := httptest.NewServer(e)
+	url, stop := listen(t, e)
 	defer func() {
-		s.Close()
+		stop()
 		cancel()
 		wg.Wait()
 	}()
 	send := func(path, body string) (int, string) {
-		res, err := http.Post(s.URL+path, "text/plain", strings.NewReader(body))
+		res, err := http.Post(url+path, "text/plain", strings.NewReader(body))
 		if err != nil {
 			t.Fatal(err)
 		}
