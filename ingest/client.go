@@ -62,8 +62,11 @@ var addressHeaders = []string{"x-forwarded-for", "forwarded", "x-real-ip", "x-cl
 type Live = admit.Live
 
 // Keep says which rollouts are under way: what they name is stored as it is,
-// whatever else is one too many. It replaces what an earlier call said.
-func (e *Edge) Keep(rollouts []Live) { e.cardinality.Keep(rollouts) }
+// whatever else is one too many, and what their sessions send is shed last. It replaces what an earlier call said.
+func (e *Edge) Keep(rollouts []Live) {
+	e.cardinality.Keep(rollouts)
+	e.gate.Keep(rollouts)
+}
 
 // unwanted reports whether a beacon is refused since its client asked not to
 // be observed: that is answered like a beacon that is taken, for there is

@@ -277,7 +277,7 @@ func (e *Edge) foreign(ctx context.Context, wk *work, body []byte) {
 	}
 	e.count(p, g, res, &o)
 	if len(res.Beacons) > 0 {
-		e.advise(a, g, res.Beacons[0].Tenancy)
+		e.advise(a, g, res.Beacons[0].Tenancy, e.gate.Enrolled(g, &res.Beacons[0]))
 	}
 	p.ok(a, req, &o)
 	e.metrics.ack.UpdateDuration(start)

@@ -80,7 +80,7 @@ func (e *Edge) crowded(a *answer, g *tenant.Grant) *refusal {
 		return nil
 	}
 	a.retry(wait)
-	e.advise(a, g, event.Production)
+	e.advise(a, g, event.Production, false)
 	return &refusal{http.StatusTooManyRequests, event.ReasonQuota, "key", g.KeyID, "no more than the tenant's quota; send the same body again when Retry-After says"}
 }
 
@@ -123,7 +123,7 @@ func (e *Edge) native(ctx context.Context, wk *work, g *tenant.Grant, h *head, b
 	for i := range t.rejected {
 		rejected("event", g.Tenant.String(), t.rejected[i].Reason, 1)
 	}
-	e.advise(a, g, t.tenancy)
+	e.advise(a, g, t.tenancy, t.live)
 	a.taken(t.accepted, t.shed, t.rejected)
 	e.metrics.ack.UpdateDuration(start)
 }
@@ -138,6 +138,7 @@ type taken struct {
 	sent, accepted int
 	shed           int
 	tenancy        event.Tenancy
+	live           bool // its session takes part in a rollout
 	rejected       []rejection
 	unwanted       *rejection // of all of it, which is in no group
 }
@@ -167,6 +168,7 @@ func (e *Edge) take(ctx context.Context, g *tenant.Grant, h *head, body []byte) 
 	}
 	t.shed = e.gate.Shed(g, b)
 	e.cardinality.Bound(g, &h.client, &d.memo, b, now)
+	t.live = e.gate.Enrolled(g, b)
 	t.accepted, t.tenancy, t.rejected = len(b.Events), b.Tenancy, rejections(t.sent, bad, late)
 	var err error
 	if t.group, err = e.batcher.put(g.Tenant, b); err != nil {
@@ -263,8 +265,8 @@ func (e *Edge) wait(ctx context.Context, group *pendingGroup) error {
 }
 
 // advise tells an SDK which classes to hold.
-func (e *Edge) advise(a *answer, g *tenant.Grant, t event.Tenancy) {
-	if advice := e.gate.Advice(g, t); advice != "" {
+func (e *Edge) advise(a *answer, g *tenant.Grant, t event.Tenancy, live bool) {
+	if advice := e.gate.Advice(g, t, live); advice != "" {
 		a.set("Serin-Classes", advice)
 	}
 }

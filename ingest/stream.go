@@ -54,6 +54,7 @@ type stream struct {
 	advice string       // the last that was sent; owned by watchStreams
 	client admit.Client // owned by the reader
 	closed atomic.Pointer[string]
+	live   atomic.Bool // a session of it takes part in a rollout
 }
 
 // ack answers for one beacon of a message. Either Error is there, or the rest.
@@ -65,6 +66,8 @@ type ack struct {
 	Rejected []rejection `json:"rejected,omitempty"`
 	Shed     int         `json:"shed,omitempty"`
 	Error    *nack       `json:"error,omitempty"`
+
+	live bool // its session takes part in a rollout
 }
 
 // nack says why a beacon is not stored.
@@ -182,6 +185,9 @@ func (e *Edge) read(s *stream, least event.Tenancy) {
 			answer.Acks = []ack{{Error: &nack{event.ReasonEncoding, "message", "binary", "a text message", false}}}
 		} else {
 			answer.Acks, groups = e.message(s.grant, &s.client, least, body)
+			if answer.Acks[0].live { // one stream, one client
+				s.live.Store(true)
+			}
 		}
 		start := time.Now()
 		waiting.Go(func() {
@@ -260,6 +266,7 @@ func (e *Edge) one(g *tenant.Grant, client *admit.Client, least event.Tenancy, d
 	}
 	a.Shed = e.gate.Shed(g, b)
 	e.cardinality.Bound(g, client, &d.memo, b, now)
+	a.live = e.gate.Enrolled(g, b)
 	a.Accepted, a.Rejected = len(b.Events), rejections(sent, bad, late)
 	group, err := e.batcher.put(g.Tenant, b)
 	if err != nil {
@@ -366,7 +373,7 @@ func (e *Edge) look(s *stream, now time.Time, limits *streamLimits) {
 		s.pinged = now
 		_ = s.conn.WriteControl(websocket.PingMessage, nil, now.Add(limits.write)) // a lost client is found by its missing pong
 	}
-	if advice := e.gate.Advice(s.grant, event.Production); advice != s.advice {
+	if advice := e.gate.Advice(s.grant, event.Production, s.live.Load()); advice != s.advice {
 		s.advice = advice
 		go s.send(map[string]string{"classes": advice}, limits.write) // a slow reader must not hold up the others
 	}

@@ -20,10 +20,10 @@ import (
 // probability with which it was kept, by which estimates are weighted.
 const ShareKey = "serin.share"
 
-// maxPressure is the pressure at which everything but accounting is shed; only
-// a quota goes so far. maxShared is the most that the server's own shortage may
-// ask for: crashes are kept, since a store that is slow for another reason than
-// load is not helped by losing them.
+// maxPressure is the pressure at which everything but accounting is shed; of
+// crashes only a quota asks so much. maxShared is the most that the server's own
+// shortage may ask of them, so that they are kept: a store that is slow for
+// another reason than load is not helped by losing them.
 const (
 	maxPressure = float64(event.Classes - 1)
 	maxShared   = maxPressure - 1
@@ -55,6 +55,7 @@ const (
 // for concurrent use; [Gate.Run] must run for it to react.
 type Gate struct {
 	target  time.Duration
+	live    atomic.Pointer[map[string][]Live] // by tenant
 	mu      sync.Mutex
 	tenants map[gateKey]*load
 	short   int          // ticks in a row in which the store was slow
@@ -74,6 +75,7 @@ type load struct {
 	offered  atomic.Int64
 	taken    atomic.Int64
 	pressure atomic.Uint64 // float64 bits, 0 to maxPressure
+	crash    atomic.Uint64 // the same, for crashes
 	quotaP   float64       // the part of it that the quota demands
 	sharedP  float64       // the part that the server's shortage demands
 	rate     float64       // offered events per second, smoothed
@@ -118,6 +120,40 @@ func (g *Gate) load(grant *tenant.Grant, t event.Tenancy) *load {
 	return l
 }
 
+// Keep says which rollouts are under way. What their sessions send is shed as
+// late as crashes are: a verdict is worth most while it is waited for.
+func (g *Gate) Keep(rollouts []Live) {
+	by := map[string][]Live{}
+	for _, l := range rollouts {
+		by[l.Tenant] = append(by[l.Tenant], l)
+	}
+	g.live.Store(&by)
+}
+
+// Enrolled reports whether a beacon's session takes part in a rollout that is
+// under way.
+func (g *Gate) Enrolled(grant *tenant.Grant, b *event.Beacon) bool {
+	by := g.live.Load()
+	if by == nil || b.Tenancy != event.Production {
+		return false
+	}
+	for i := range (*by)[grant.Tenant.String()] {
+		l := &(*by)[grant.Tenant.String()][i]
+		if l.App != b.App {
+			continue
+		}
+		if r := string(b.Release); r == l.Canary || r == l.Baseline {
+			return true
+		}
+		for k := range b.Arms {
+			if b.Arms[k].Change == l.Change {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // Shed takes out of b what cannot be afforded, and returns how many events.
 // What is taken out stays as drop rows by class; what is kept of a class that
 // is shed in part carries [ShareKey].
@@ -129,6 +165,8 @@ func (g *Gate) Shed(grant *tenant.Grant, b *event.Beacon) int {
 		l.taken.Add(int64(len(b.Events)))
 		return 0
 	}
+	crash := math.Float64frombits(l.crash.Load())
+	live := g.Enrolled(grant, b)
 	h := sessionHash(b.Session)
 	var shed [event.Classes]int64
 	kept := b.Events[:0]
@@ -136,6 +174,12 @@ func (g *Gate) Shed(grant *tenant.Grant, b *event.Beacon) int {
 		e := b.Events[i]
 		c := event.ClassOf(event.Production, &e) // the tenancy has its own load
 		share := keep(p, c)
+		switch {
+		case c == event.ClassCrash:
+			share = keep(crash, c)
+		case live && c > event.ClassCrash:
+			share = keep(p, event.ClassCrash)
+		}
 		if h >= share {
 			shed[c]++
 			continue
@@ -180,15 +224,25 @@ func sessionHash(session string) float64 {
 
 // Advice tells a tenant's clients what to hold, as the header Serin-Classes
 // spells it, such as "resource;stop, error;wait=30"; empty where nothing is
-// shed.
-func (g *Gate) Advice(grant *tenant.Grant, t event.Tenancy) string {
-	p := math.Float64frombits(g.load(grant, t).pressure.Load())
+// shed. live says that the client's session takes part in a rollout, of whose
+// events none is held before all are.
+func (g *Gate) Advice(grant *tenant.Grant, t event.Tenancy, live bool) string {
+	l := g.load(grant, t)
+	p := math.Float64frombits(l.pressure.Load())
 	if p == 0 {
 		return ""
 	}
+	crash := math.Float64frombits(l.crash.Load())
 	var parts []string
 	for c := event.Classes - 1; c > event.ClassAccounting; c-- {
-		switch share := keep(p, c); {
+		share := keep(p, c)
+		switch {
+		case c == event.ClassCrash:
+			share = keep(crash, c)
+		case live:
+			share = keep(p, event.ClassCrash)
+		}
+		switch {
 		case share == 0:
 			parts = append(parts, c.String()+";stop")
 		case share < 1:
@@ -269,7 +323,7 @@ func (g *Gate) step() {
 			l.refused.Store(math.Float64bits(min(max(1-refuseAt*l.quota/l.rate, 0), maxRefused)))
 			l.quotaP = min(max(l.quotaP+quotaGain*min(max(over, -0.1), 1), 0), maxPressure)
 		}
-		if taken > most && l.sharedP < maxShared {
+		if taken > most && l.sharedP < maxPressure {
 			greediest, most = l, taken
 		}
 		if !short {
@@ -277,9 +331,10 @@ func (g *Gate) step() {
 		}
 	}
 	if short && greediest != nil {
-		greediest.sharedP = min(greediest.sharedP+stepUp, maxShared)
+		greediest.sharedP = min(greediest.sharedP+stepUp, maxPressure)
 	}
 	for _, l := range g.tenants {
 		l.pressure.Store(math.Float64bits(max(l.quotaP, l.sharedP)))
+		l.crash.Store(math.Float64bits(max(l.quotaP, min(l.sharedP, maxShared))))
 	}
 }

@@ -162,11 +162,93 @@ func TestWhatIsKeptSaysItsShare(t *testing.T) {
 			}
 		}
 	}
-	if got := g.Advice(by["a"], event.Production); got != "resource;stop, error;wait=30" {
+	if got := g.Advice(by["a"], event.Production, false); got != "resource;stop, error;wait=30" {
 		t.Errorf("advice %q", got)
 	}
-	if got := g.Advice(by["a"], event.Test); got != "" {
+	if got := g.Advice(by["a"], event.Test, false); got != "" {
 		t.Errorf("advice to other traffic %q", got)
+	}
+}
+
+// TestLiveSessionsAreShedLast has a pressure at which everything but crashes
+// goes, and sessions of a rollout beside others.
+func TestLiveSessionsAreShedLast(t *testing.T) {
+	g := NewGate(0)
+	by := grants(t, map[string]tenant.Quota{"a": {}, "b": {}})
+	g.Keep([]Live{{"a", "shop", "release/2", "2", "1"}, {"a", "shop", "flag/x", "on", "off"}})
+	for _, id := range []string{"a", "b"} {
+		l := g.load(by[id], event.Production)
+		l.pressure.Store(math.Float64bits(3))
+		l.crash.Store(math.Float64bits(3))
+	}
+	for _, c := range []struct {
+		tenant, app string
+		release     event.Release
+		arms        []event.Arm
+		kept        int
+	}{
+		{"a", "shop", "2", nil, 5},
+		{"a", "shop", "1", nil, 5},
+		{"a", "shop", "0", nil, 2},
+		{"a", "shop", "0", []event.Arm{{Change: "flag/x", Variant: "on"}}, 5},
+		{"a", "other", "2", nil, 2},
+		{"b", "shop", "2", nil, 2},
+	} {
+		b := full("session-1")
+		b.App, b.Release, b.Arms = c.app, c.release, c.arms
+		if g.Shed(by[c.tenant], b); len(b.Events) != c.kept {
+			t.Errorf("%+v: %d of 5 are kept", c, len(b.Events))
+		}
+	}
+	if got := g.Advice(by["a"], event.Production, true); got != "" {
+		t.Errorf("a session of a rollout is told %q", got)
+	}
+	if got := g.Advice(by["a"], event.Production, false); got != "resource;stop, error;stop, vital;stop" {
+		t.Errorf("another is told %q", got)
+	}
+	// Past that they are shed as all are, and crashes are not.
+	g.load(by["a"], event.Production).pressure.Store(math.Float64bits(4))
+	b := full("session-1")
+	b.App, b.Release = "shop", "2"
+	if g.Shed(by["a"], b); len(b.Events) != 2 {
+		t.Errorf("%d of 5 are kept", len(b.Events))
+	}
+}
+
+// TestRefuse has requests of a tenant at 40 times its quota refused unread, as
+// many as it takes, evenly, and none of another's.
+func TestRefuse(t *testing.T) {
+	g := NewGate(0)
+	by := grants(t, map[string]tenant.Quota{"greedy": {Events: 100}, "good": {Events: 100}, "free": {}})
+	asked, read := 0, 0
+	var odd [2]int
+	for tick := range 300 {
+		for i := range 80 {
+			asked++
+			wait := g.Refuse(by["greedy"])
+			if wait != 0 && (wait < time.Second || wait > 10*time.Second) {
+				t.Fatal(wait)
+			}
+			if wait == 0 {
+				g.Shed(by["greedy"], full(fmt.Sprint("session-", asked))) // 5 events: 4,000 a second
+				if tick >= 100 {
+					read++
+					odd[i%2]++
+				}
+			}
+		}
+		if g.Refuse(by["good"]) != 0 || g.Refuse(by["free"]) != 0 {
+			t.Fatal("a tenant within its quota is refused")
+		}
+		g.Shed(by["good"], full("session-0"))
+		g.Shed(by["free"], full("session-0"))
+		g.step()
+	}
+	if share := float64(read) / (200 * 80); share < 0.08 || share > 0.13 {
+		t.Errorf("%.3f are read, want 0.1: four times the quota", share)
+	}
+	if d := float64(odd[0]-odd[1]) / float64(read); math.Abs(d) > 0.05 {
+		t.Errorf("every other request fares differently: %v", odd)
 	}
 }
 
