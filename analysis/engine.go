@@ -65,10 +65,13 @@ type Engine struct {
 	delivered map[deliveryKey]bool
 	changed   chan struct{} // closed and replaced at every new verdict
 
+	checkpointed time.Time     // when the newest checkpoint was written
+	cost         time.Duration // and how long that took
+
 	pending map[batch.Partition]*batch.Batch // rows not in a segment yet
 	order   []batch.Partition
 	rows    int
-	sealed  uint64 // position up to which segments and checkpoint are durable
+	sealed  uint64 // position up to which segments are durable
 	ready   bool
 	broken  bool // a message was folded in part: nothing may be sealed any more
 }
@@ -248,7 +251,7 @@ func (e *Engine) evaluateLoop(ctx context.Context, last uint64) error {
 	for {
 		select {
 		case <-ctx.Done():
-			return e.seal(context.WithoutCancel(ctx))
+			return e.seal(context.WithoutCancel(ctx), true)
 		case <-tick.C:
 		}
 		_, newest, err := e.o.Events.Bounds(ctx)
@@ -278,7 +281,7 @@ func (e *Engine) evaluateLoop(ctx context.Context, last uint64) error {
 			return errEval
 		}
 		if full || now.Sub(lastSeal) >= e.o.SealAfter {
-			if err := e.seal(ctx); err != nil {
+			if err := e.seal(ctx, false); err != nil {
 				return err
 			}
 			lastSeal = now
@@ -334,9 +337,16 @@ func (e *Engine) record(ctx context.Context, r Record) (uint64, error) {
 	return pos, nil
 }
 
-// seal makes what was folded durable as segments, and then the checkpoint that
-// stands for them. A crash between the two leaves segments that [Open] removes.
-func (e *Engine) seal(ctx context.Context) error {
+// checkpointRest is how many times as long as a checkpoint took to write no
+// other one is written: a checkpoint holds every session, and written with each
+// segment it would in time take all there is. A start then reads as much more of
+// the journal.
+const checkpointRest = 20
+
+// seal makes what was folded durable as segments, and now and then, or where it
+// is the last one, the checkpoint that stands for them. A crash leaves segments
+// beyond the checkpoint, which [Open] removes.
+func (e *Engine) seal(ctx context.Context, last bool) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.broken {
@@ -369,9 +379,14 @@ func (e *Engine) seal(ctx context.Context) error {
 		}
 		e.ledgered[k] = len(rs)
 	}
-	if err := saveCheckpoint(e.o.Checkpoint, checkpoint{Version: checkpointVersion, Position: e.position, Control: e.control, Fold: e.fold}); err != nil {
-		return err
+	if began := e.o.Now(); last || began.Sub(e.checkpointed) >= checkpointRest*e.cost {
+		if err := saveCheckpoint(e.o.Checkpoint, checkpoint{Version: checkpointVersion, Position: e.position, Control: e.control, Fold: e.fold}); err != nil {
+			return err
+		}
+		e.checkpointed = e.o.Now()
+		e.cost = e.checkpointed.Sub(began)
 	}
+	e.settle()
 	e.pending, e.order, e.rows, e.sealed = map[batch.Partition]*batch.Batch{}, nil, 0, e.position
 	e.metrics.seals.UpdateDuration(start)
 	return nil
