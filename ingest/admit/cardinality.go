@@ -234,13 +234,25 @@ func (c *Cardinality) Bound(g *tenant.Grant, from *Client, m *Memo, b *event.Bea
 	}
 	for i := range b.Events {
 		e := &b.Events[i]
-		t.text(v.names[e.Kind], fieldName, &e.Name)
+		if e.Kind != event.Vital || !measured(e.Name) {
+			t.text(v.names[e.Kind], fieldName, &e.Name)
+		}
 		t.text(v.context[contextUnit], fieldContext, &e.Unit)
 		t.attrs(e)
 	}
 	for i := range b.Drops {
 		t.text(v.names[event.Drop], fieldName, &b.Drops[i].Cause)
 	}
+}
+
+// measured reports whether a name is that of a vital that is always kept, which
+// most events are.
+func measured(name string) bool {
+	switch name {
+	case "LCP", "INP", "CLS", "FCP", "TTFB":
+		return true
+	}
+	return false
 }
 
 // turn is one beacon's turn.
