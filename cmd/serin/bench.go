@@ -22,9 +22,10 @@ import (
 	"serin.dev/serin/internal/bench/load"
 )
 
-// benchSettle is how often the server of a benchmark seals, and how long it
-// must be quiet for its CPU time to be read: so sealing is counted too.
-const benchSettle = 3 * time.Second
+// benchSettle is how long the server must be quiet for its CPU time to be
+// read: longer than the default time between segments, so that sealing is
+// counted too.
+const benchSettle = 11 * time.Second
 
 // bench measures the whole way on one machine: a server in a process of its
 // own, clients that send beacons of 10 events over HTTP, and each beacon
@@ -113,7 +114,7 @@ func startBench(ctx context.Context, dir string, stderr io.Writer) (*benchmark, 
 	}
 	address := l.Addr().String()
 	l.Close()
-	c, err := yaml.Marshal(map[string]any{"listen": address, "data": filepath.Join(dir, "data"), "seal_after": benchSettle.String(),
+	c, err := yaml.Marshal(map[string]any{"listen": address, "data": filepath.Join(dir, "data"),
 		"tenants": []tenantConfig{{ID: "bench", Keys: []keyConfig{{Key: benchKey}}}}})
 	if err != nil {
 		return nil, fmt.Errorf("make configuration: %w", err)

@@ -27,13 +27,19 @@ type server struct {
 	*process.Server
 	address string
 	dir     string // of its data
+	settle  time.Duration
 	sink    *httptest.Server
 	sunk    atomic.Int64 // bodies that a collector has forwarded
 }
 
-// settle is how long a server must be quiet to be done, and how often Serin
-// seals: so a segment of what was counted is counted too.
-const settle = 3 * time.Second
+// How long a server must be quiet to be done. Serin seals every 10 s, as it
+// does by itself, and is done when it has: a segment of what was counted is
+// counted too.
+const (
+	sealAfter   = 10 * time.Second
+	settleSerin = sealAfter + time.Second
+	settleOther = 3 * time.Second
+)
 
 // serinConfig has a tenant of its own for each part that is played.
 const serinConfig = `listen: %s
@@ -78,7 +84,7 @@ func freeAddress() (string, error) {
 // start starts a server: serin, collector or collector-durable. quota is that
 // of Serin's tenant greedy, in events per second.
 func (b *bench) start(ctx context.Context, kind string, quota float64) (_ *server, err error) {
-	s := &server{}
+	s := &server{settle: settleOther}
 	if s.dir, err = os.MkdirTemp("", "serin-bench-*"); err != nil {
 		return nil, fmt.Errorf("make a folder: %w", err)
 	}
@@ -96,7 +102,8 @@ func (b *bench) start(ctx context.Context, kind string, quota float64) (_ *serve
 	switch kind {
 	case "serin":
 		program, args, ready = b.serin, []string{"serve", "--config", file}, "/readyz"
-		text = fmt.Sprintf(serinConfig, s.address, filepath.Join(s.dir, "data"), settle, quota)
+		s.settle = settleSerin
+		text = fmt.Sprintf(serinConfig, s.address, filepath.Join(s.dir, "data"), sealAfter, quota)
 	case "collector":
 		text = fmt.Sprintf(collectorConfig, s.address)
 	case "collector-durable":
@@ -225,7 +232,7 @@ func (b *bench) load(ctx context.Context, s *server, l sent) (*load.Report, erro
 	}
 	args := []string{"-c", b.core, b.serin, "load", "--json", "--target", "http://" + s.address, "--key", l.key, "--format", l.format,
 		"--rate", fmt.Sprint(l.rate), "--connections", strconv.Itoa(l.connections), "--events", strconv.Itoa(l.events), "--idle", strconv.Itoa(l.idle),
-		"--hostile", fmt.Sprint(l.hostile), "--duration", l.duration.String(), "--warmup", b.warmup.String(), "--settle", settle.String()}
+		"--hostile", fmt.Sprint(l.hostile), "--duration", l.duration.String(), "--warmup", b.warmup.String(), "--settle", s.settle.String()}
 	if !l.blind {
 		args = append(args, "--pid", strconv.Itoa(s.PID()))
 	}
