@@ -8,7 +8,7 @@ import (
 // betaPrior is the parameter of the Beta priors whose posterior means are the
 // alternatives of [TwoSample]: the default of package safestats, where it is
 // found to be best in regret for blocks of equal size (Turner, Ly & Grünwald,
-// 2022, section 4).
+// 2022).
 const betaPrior = 0.18
 
 // TwoSample is the state of a test of two failure probabilities, for
@@ -33,9 +33,10 @@ const betaPrior = 0.18
 // point of the null that is nearest to them in Kullback-Leibler divergence. For
 // any convex null its expectation is at most 1 (Turner, Ly & Grünwald, Generic
 // E-variables for exact sequential k-sample tests that allow for optional
-// stopping, 2022, theorem 1 and equation 3.4); at margin 0 the point is
-// the mean of b* and c*, weighted by sessions. Where b*, c* lie within the null
-// the factor is 1.
+// stopping, 2022, theorem 1): the log of the expectation is concave in (b, c),
+// 0 at the nearest point, and there its slope into the null is not positive. At
+// margin 0 the point is the mean of b* and c*, weighted by sessions. Where b*,
+// c* lie within the null the factor is 1.
 //
 // The price of learning two probabilities from nothing is about half the log of
 // the number of sessions for each.

@@ -55,7 +55,7 @@ func TestTwoSampleExpectation(t *testing.T) {
 	}
 }
 
-// TestTwoSampleValues: the factor of equation 3.4 by hand, and the nearest
+// TestTwoSampleValues: the first factors by hand, and the nearest
 // point of the null by search.
 func TestTwoSampleValues(t *testing.T) {
 	ts := NewTwoSample(0.5)
