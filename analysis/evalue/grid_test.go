@@ -294,6 +294,83 @@ func TestErrorsExactly(t *testing.T) {
 	}
 }
 
+// TestEstimateIsLikeliest: at a constant share the likeliest ratio has a closed
+// form, and the interval is where the likelihood is high enough.
+func TestEstimateIsLikeliest(t *testing.T) {
+	g := NewGrid()
+	for _, c := range []struct {
+		canary, baseline int64
+		share            float64
+	}{{30, 100, 0.1}, {5, 5, 0.5}, {300, 2500, 0.1}, {2, 40, 0.03}, {70_000, 600_000, 0.1}, {40, 90, 0.5}} {
+		var m Marks
+		g.AddCell(&m, c.canary, c.baseline, c.share)
+		want := float64(c.canary) / float64(c.baseline) * (1 - c.share) / c.share
+		if got := g.Estimate(m); math.Abs(math.Log(got/want)) > 1e-4 {
+			t.Errorf("%+v: estimate %v, want %v", c, got, want)
+		}
+		likely := func(ratio float64) float64 {
+			return float64(c.canary)*math.Log(ratio) - float64(c.canary+c.baseline)*math.Log1p(c.share*(ratio-1))
+		}
+		sum := 0.0
+		for k := range fine {
+			sum += math.Exp(g.fineWeight[k] + likely(math.Exp(g.fineLogs[k])) - likely(want))
+		}
+		floor := likely(want) + math.Log(sum) + math.Log(0.05)
+		lo, hi := g.Interval(m, 0.05)
+		for _, end := range []float64{lo, hi} {
+			if end == 0 || math.IsInf(end, 1) {
+				continue
+			}
+			if off := likely(end) - floor; off > 1e-6 || off < -2*m.slack()-1e-6 {
+				t.Errorf("%+v: at the end %v of the interval the log likelihood is off by %v", c, end, off)
+			}
+		}
+	}
+}
+
+// TestIntervalLarge: with 100,000 marks, where the steps of the mixture matter,
+// intervals still hold the ratio at all looks, and are narrow.
+func TestIntervalLarge(t *testing.T) {
+	const runs, alpha, ratio, share = 400, 0.05, 1.07, 0.1
+	g := NewGrid()
+	missed, width, whole := 0, 0.0, 0.0
+	for i := range runs {
+		rng := rand.New(rand.NewPCG(40, uint64(i)))
+		var m Marks
+		p := share * ratio / (1 - share + share*ratio)
+		held := true
+		var lo, hi float64
+		for look := 0; look < 100 && held; look++ {
+			n := int64(1000)
+			if look < 20 {
+				n = 10 // the early looks are where a wrong interval misses
+			}
+			// A normal approximation of a binomial of 1,000 is near enough, and
+			// early looks are exact.
+			k := int64(math.Round(float64(n)*p + rng.NormFloat64()*math.Sqrt(float64(n)*p*(1-p))))
+			if n == 10 {
+				k = bernoulliBatch(rng, n, p)
+			}
+			g.AddCell(&m, k, n-k, share)
+			if lo, hi = g.Interval(m, alpha); lo > ratio || hi < ratio {
+				missed++
+				held = false
+			}
+		}
+		if held {
+			width += math.Log(hi / lo)
+			whole++
+		}
+	}
+	width /= whole
+	fixed := 2 * 1.96 / math.Sqrt(80_200*share*(1-share))
+	t.Logf("mean width %.4f of the log ratio, %.2f times that of a fixed-size interval", width, width/fixed)
+	atMost(t, "intervals that miss at some look", float64(missed)/runs, alpha, runs)
+	if width/fixed > 2 {
+		t.Errorf("intervals are %.2f times as wide as a fixed-size one", width/fixed)
+	}
+}
+
 // TestMarksKeep: what a checkpoint writes is what it reads.
 func TestMarksKeep(t *testing.T) {
 	g := NewGrid()

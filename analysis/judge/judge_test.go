@@ -297,6 +297,48 @@ func TestFalseAlarms(t *testing.T) {
 	}
 }
 
+// TestUnequalArms measures what docs/statistics.md says of the judge at a canary
+// of 10 %, with its default settings, on per-minute failure ratios: 120 minutes
+// of 400 sessions, of which 0.5 % fail.
+func TestUnequalArms(t *testing.T) {
+	share := func(seed uint64, ratio float64, s Settings) map[Label]float64 {
+		labels := map[Label]float64{}
+		const runs = 150
+		for i := range runs {
+			rng := rand.New(rand.NewPCG(seed, uint64(i)))
+			failing := func(n int, p float64) float64 {
+				k := 0
+				for range n {
+					if rng.Float64() < p {
+						k++
+					}
+				}
+				return float64(k) / float64(n)
+			}
+			var canary, baseline []float64
+			for range 120 {
+				canary = append(canary, failing(40, 0.005*ratio))
+				baseline = append(baseline, failing(360, 0.005))
+			}
+			got, err := Judge(canary, baseline, s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			labels[got.Classification] += 1. / runs
+		}
+		return labels
+	}
+	// By default a decrease counts where the ratio of means is at most 1, which
+	// is half of the time; without that filter it is nearly always.
+	open := Defaults(MeanRatio)
+	open.AllowedDecrease = 1000
+	same, unfiltered, doubled := share(1, 1, Defaults(MeanRatio)), share(1, 1, open), share(2, 2, Defaults(MeanRatio))
+	t.Logf("no difference: Low %.2f, without the filter of effect sizes %.2f; doubled: High %.2f", same[Low], unfiltered[Low], doubled[High])
+	if same[Low] < 0.4 || unfiltered[Low] < 0.9 || doubled[High] > 0.1 {
+		t.Error("what is said of unequal arms is not so")
+	}
+}
+
 func BenchmarkJudge(b *testing.B) {
 	rng := rand.New(rand.NewPCG(4, 1))
 	var x, y []float64
