@@ -71,11 +71,11 @@ func TestAdjustedMoments(t *testing.T) {
 // probability 0.04 and else 0; arms of 9 to 1; a look after every 50 values
 // from the burn-in on.
 func TestAdjustedRates(t *testing.T) {
-	const rollouts, alpha = 500, 0.05
-	run := func(seed uint64, effect float64, skewed bool, stop func(Difference) bool) (stopped, explained float64) {
+	const alpha = 0.05
+	run := func(seed uint64, effect float64, skewed bool, rollouts int, stop func(Difference) bool) (stopped, explained float64) {
 		looks, values := 0, 8000
 		if skewed {
-			values = 60_000
+			values = 40_000
 		}
 		for i := range rollouts {
 			rng := rand.New(rand.NewPCG(seed, uint64(i)))
@@ -105,7 +105,7 @@ func TestAdjustedRates(t *testing.T) {
 				looks++
 				explained = d.Explained
 				if stop(d) {
-					stopped += 1. / rollouts
+					stopped += 1 / float64(rollouts)
 					break
 				}
 			}
@@ -118,14 +118,14 @@ func TestAdjustedRates(t *testing.T) {
 	missed := func(effect float64) func(Difference) bool {
 		return func(d Difference) bool { return d.Low > effect || d.High < effect }
 	}
-	rate, explained := run(1, 0.3, false, missed(0.3))
-	atMost(t, "adjusted differences that miss at some time", rate, alpha, rollouts)
+	rate, explained := run(1, 0.3, false, 200, missed(0.3))
+	atMost(t, "adjusted differences that miss at some time", rate, alpha, 200)
 	if explained < 0.8 {
 		t.Errorf("the covariate explains %.2f of the variance, of about 0.94", explained)
 	}
-	rate, _ = run(2, 0, true, missed(0))
-	atMost(t, "differences of skewed values that miss at some time", rate, alpha, rollouts)
-	rate, _ = run(3, 0.2, false, func(d Difference) bool { return d.LogE >= -math.Log(alpha) })
+	rate, _ = run(2, 0, true, 100, missed(0))
+	atMost(t, "differences of skewed values that miss at some time", rate, alpha, 100)
+	rate, _ = run(3, 0.2, false, 200, func(d Difference) bool { return d.LogE >= -math.Log(alpha) })
 	if rate < 0.95 {
 		t.Errorf("only %.3f of the differences are found", rate)
 	}

@@ -56,20 +56,20 @@ func TestAllocationPublished(t *testing.T) {
 }
 
 // TestAllocationRates: a stage of 10 %, then one of 50 %, looked at after each
-// 50 clients; and a loss in a stage of 50 %.
+// 100 clients; and a loss in a stage of 50 %.
 func TestAllocationRates(t *testing.T) {
-	const rollouts, clients = 1000, 50_000
+	const rollouts, clients = 300, 50_000
 	run := func(seed uint64, stage int, loss, alpha float64) float64 {
 		stopped := 0
 		for i := range rollouts {
 			rng := rand.New(rand.NewPCG(seed, uint64(i)))
 			a := NewAllocation([]float64{0.9, 0.1}, Concentration)
-			for n := 0; n < clients; n += 50 {
+			for n := 0; n < clients; n += 100 {
 				if n == stage {
 					a.Replan([]float64{0.5, 0.5})
 				}
 				var canary, baseline int64
-				for range 50 {
+				for range 100 {
 					switch {
 					case rng.Float64() >= a.Plan[1]:
 						baseline++
@@ -96,7 +96,7 @@ func TestAllocationRates(t *testing.T) {
 }
 
 func TestAllocationShare(t *testing.T) {
-	const runs, alpha = 400, 0.1
+	const runs, alpha = 200, 0.1
 	missed := 0
 	for i := range runs {
 		rng := rand.New(rand.NewPCG(3, uint64(i)))

@@ -234,7 +234,7 @@ func TestPower(t *testing.T) {
 
 // TestIntervalCoverage: the interval holds the true ratio at all looks at once.
 func TestIntervalCoverage(t *testing.T) {
-	const alpha, rollouts = 0.1, 800
+	const alpha, rollouts = 0.1, 200
 	for seed, odds := range []float64{1, 1.7} {
 		w := world{batches: 120, baseline: [2]float64{0.03, 0.2}, odds: [2]float64{odds, odds}}
 		atMost(t, fmt.Sprintf("intervals that miss %v at some look", odds), w.rate(uint64(10+seed), rollouts, func(g *Grid, s []Marks) bool {
@@ -245,7 +245,7 @@ func TestIntervalCoverage(t *testing.T) {
 }
 
 func TestSampleRatioSimulated(t *testing.T) {
-	const alpha, rollouts, sessions = 0.05, 2000, 1500
+	const alpha, rollouts, sessions = 0.05, 700, 1500
 	rate := func(seed uint64, off float64) float64 {
 		stopped := 0
 		for i := range rollouts {

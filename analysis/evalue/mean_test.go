@@ -59,7 +59,7 @@ func TestMeanBets(t *testing.T) {
 // TestMeanRates looks after every tenth value, with skewed values (beta-like,
 // mean 0.1), arms of 4 to 1.
 func TestMeanRates(t *testing.T) {
-	const rollouts, values, alpha = 200, 1200, 0.1
+	const rollouts, values, alpha = 100, 1000, 0.1
 	draw := func(rng *rand.Rand, factor float64) float64 {
 		u := rng.Float64()
 		return 5 * factor * math.Pow(u, 9) // of mean 0.5*factor

@@ -50,7 +50,7 @@ func tenantMarks(rng *rand.Rand, g *Grid, failures int64, share, ratio float64) 
 // values names it, and few others; the null that nobody is hurt is kept at all
 // looks.
 func TestTenants(t *testing.T) {
-	const rollouts, tenants, share, alpha = 300, 1000, 0.5, 0.05
+	const rollouts, tenants, share, alpha = 200, 1000, 0.5, 0.05
 	g := NewGrid()
 	named, falseShare, wholeSees := 0, 0.0, 0
 	for i := range rollouts {
@@ -93,7 +93,7 @@ func TestTenants(t *testing.T) {
 
 // TestTenantsNull looks after each of 40 rounds at 100 healthy tenants.
 func TestTenantsNull(t *testing.T) {
-	const rollouts, tenants, alpha = 500, 100, 0.05
+	const rollouts, tenants, alpha = 250, 100, 0.05
 	g := NewGrid()
 	some, average := 0, 0
 	for i := range rollouts {
