@@ -58,20 +58,16 @@ func (g *Grid) AddBatch(m *Marks, canaryFailures, baselineFailures, canaryAtRisk
 		return // one outcome was possible: no evidence
 	}
 	x := float64(canaryFailures)
-	if hi-lo < shortSum {
-		// The polynomial has positive terms only, and 12^shortSum is far
-		// from the ends of a float64: no logs are needed within it.
+	// The polynomial has positive terms only, and 12^shortSum is far from the
+	// ends of a float64: no logs are needed within it.
+	switch {
+	case hi-lo < shortestSum:
+		var room [shortestSum]float64
+		g.addPolynomial(m, h.weights(room[:int(hi-lo)+1], lo, lo), x-lo)
+		return
+	case hi-lo < shortSum:
 		var room [shortSum]float64
-		p := h.weights(room[:int(hi-lo)+1], lo, hi)
-		norm := 1 / polynomial(p, 1)
-		var sums [points]float64
-		for i, r := range nodes {
-			sums[i] = polynomial(p, r) * norm
-		}
-		logs(&sums)
-		for i, l := range sums {
-			m.LogL[i] += (x-lo)*g.logs[i] - l
-		}
+		g.addPolynomial(m, h.weights(room[:int(hi-lo)+1], lo, h.mode(lo, hi, 1)), x-lo)
 		return
 	}
 	norm := h.logSum(lo, hi, 1, 0)
@@ -80,8 +76,24 @@ func (g *Grid) AddBatch(m *Marks, canaryFailures, baselineFailures, canaryAtRisk
 	}
 }
 
-// shortSum is the number of terms up to which a sum is kept in an array.
-const shortSum = 64
+// shortSum is the number of terms up to which a sum is kept in an array, and
+// shortestSum that up to which its terms stay within a float64 wherever the
+// first of them is set to 1.
+const shortSum, shortestSum = 64, 8
+
+// addPolynomial adds the log likelihoods of an outcome above the lowest, where
+// p are the probabilities of all at ratio 1, but for a factor.
+func (g *Grid) addPolynomial(m *Marks, p []float64, above float64) {
+	norm := 1 / polynomial(p, 1)
+	var sums [points]float64
+	for i, r := range nodes {
+		sums[i] = polynomial(p, r) * norm
+	}
+	logs(&sums)
+	for i, l := range sums {
+		m.LogL[i] += above*g.logs[i] - l
+	}
+}
 
 // hypergeometric is the distribution of the canary's part of the failures of a
 // group of sessions. Counts are float64, which holds them exactly.
@@ -97,15 +109,15 @@ func (h hypergeometric) mode(lo, hi, r float64) float64 {
 	return lo + float64(sort.Search(int(hi-lo), func(i int) bool { return h.step(lo+float64(i))*r < 1 }))
 }
 
-// weights fills p with the probabilities in [lo, hi] at odds ratio 1, relative
-// to that of the mode, and returns it.
-func (h hypergeometric) weights(p []float64, lo, hi float64) []float64 {
-	mode := int(h.mode(lo, hi, 1) - lo)
-	p[mode] = 1
-	for i := mode + 1; i < len(p); i++ {
+// weights fills p with the probabilities from lo on at odds ratio 1, relative
+// to that of one, and returns it.
+func (h hypergeometric) weights(p []float64, lo, one float64) []float64 {
+	at := int(one - lo)
+	p[at] = 1
+	for i := at + 1; i < len(p); i++ {
 		p[i] = p[i-1] * h.step(lo+float64(i-1))
 	}
-	for i := mode - 1; i >= 0; i-- {
+	for i := at - 1; i >= 0; i-- {
 		p[i] = p[i+1] / h.step(lo+float64(i))
 	}
 	return p

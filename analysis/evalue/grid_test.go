@@ -331,6 +331,47 @@ func TestEstimateIsLikeliest(t *testing.T) {
 	}
 }
 
+// TestIntervalExactly: the probability that the interval misses the ratio at
+// some look within 1,500 marks, by summing over all paths.
+func TestIntervalExactly(t *testing.T) {
+	g := NewGrid()
+	const alpha, limit = 0.05, 1500
+	for _, c := range []struct{ share, ratio float64 }{{0.1, 1}, {0.1, 2}, {0.5, 0.6}, {0.01, 5}} {
+		p := c.share * c.ratio / (1 - c.share + c.share*c.ratio)
+		holds := func(n, k int) bool {
+			var m Marks
+			g.AddCell(&m, int64(k), int64(n-k), c.share)
+			lo, hi := g.Interval(m, alpha)
+			return lo <= c.ratio && c.ratio <= hi
+		}
+		// The counts that keep the ratio are those from first to last; neither
+		// end falls as marks come, and they start together.
+		first, last := 0, 0
+		alive, missed := []float64{1}, 0.0
+		for n := 1; n <= limit; n++ {
+			next := make([]float64, len(alive)+1)
+			for i, a := range alive {
+				next[i] += a * (1 - p)
+				next[i+1] += a * p
+			}
+			last++
+			for len(next) > 0 && !holds(n, first) {
+				missed += next[0]
+				next, first = next[1:], first+1
+			}
+			for len(next) > 0 && !holds(n, last) {
+				missed += next[len(next)-1]
+				next, last = next[:len(next)-1], last-1
+			}
+			alive = next
+		}
+		t.Logf("share %v, ratio %v: missed at some look with probability %.4f", c.share, c.ratio, missed)
+		if missed > alpha || missed < alpha/10 {
+			t.Errorf("share %v, ratio %v: missed with probability %v, alpha is %v", c.share, c.ratio, missed, alpha)
+		}
+	}
+}
+
 // TestIntervalLarge: with 100,000 marks, where the steps of the mixture matter,
 // intervals still hold the ratio at all looks, and are narrow.
 func TestIntervalLarge(t *testing.T) {
