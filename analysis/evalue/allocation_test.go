@@ -58,7 +58,7 @@ func TestAllocationPublished(t *testing.T) {
 // TestAllocationRates: a stage of 10 %, then one of 50 %, looked at after each
 // 100 clients; and a loss in a stage of 50 %.
 func TestAllocationRates(t *testing.T) {
-	const rollouts, clients = 300, 50_000
+	const rollouts, clients = 200, 50_000
 	run := func(seed uint64, stage int, loss, alpha float64) float64 {
 		stopped := 0
 		for i := range rollouts {

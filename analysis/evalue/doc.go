@@ -26,7 +26,7 @@
 //   - [TwoSample]: failures that are frequent, or an allocation that is not
 //     controlled.
 //   - [Quantile] and [Band]: values, from histograms with fixed edges.
-//   - [Mean2]: means of values with a bound; [Adjusted]: of others, asymptotically
+//   - [BoundedMeans]: means of values with a bound; [AdjustedMeans]: of others, asymptotically
 //     and with a covariate.
 //   - [Ratio] and [Allocation]: whether sessions or clients themselves fall to
 //     the arms as planned.
@@ -42,7 +42,7 @@
 // most 1 at every stopping time. By Ville's inequality it ever reaches 1/alpha
 // with probability at most alpha. So it may be looked at after every mark,
 // acted upon at any time, and latched. All evidence is a natural logarithm
-// (LogE); compare it with ln(1/alpha). Of all tests only [Adjusted] is valid
+// (LogE); compare it with ln(1/alpha). Of all tests only [AdjustedMeans] is valid
 // asymptotically, and refuses where that is not near.
 //
 // The package imports neither clock nor randomness. Values of its types are

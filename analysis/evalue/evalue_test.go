@@ -184,7 +184,7 @@ func binomialTail(k, n int, p float64) (sum float64) {
 
 // TestFalseRollbackRate looks after every batch, while weight and load change.
 func TestFalseRollbackRate(t *testing.T) {
-	const alpha, rollouts = 0.05, 1500
+	const alpha, rollouts = 0.05, 800
 	same := world{batches: 120, baseline: [2]float64{0.03, 0.2}, odds: [2]float64{1, 1}}
 	atMost(t, "false rollbacks without a difference", same.rate(1, rollouts, func(g *Grid, s []Marks) bool {
 		return g.Harm(pool(s)) >= math.Log(1/alpha)
@@ -197,7 +197,7 @@ func TestFalseRollbackRate(t *testing.T) {
 
 // TestFalsePromotionRate has a canary that is worse by just the margin.
 func TestFalsePromotionRate(t *testing.T) {
-	const beta, rollouts = 0.05, 1500
+	const beta, rollouts = 0.05, 800
 	w := world{batches: 120, baseline: [2]float64{0.03, 0.2}, odds: [2]float64{1.25, 1.25}}
 	atMost(t, "false promotions at the margin", w.rate(3, rollouts, func(g *Grid, s []Marks) bool {
 		return g.Safety(pool(s), 0.25) >= math.Log(1/beta)
@@ -245,7 +245,7 @@ func TestIntervalCoverage(t *testing.T) {
 }
 
 func TestSampleRatioSimulated(t *testing.T) {
-	const alpha, rollouts, sessions = 0.05, 700, 1500
+	const alpha, rollouts, sessions = 0.05, 400, 1500
 	rate := func(seed uint64, off float64) float64 {
 		stopped := 0
 		for i := range rollouts {

@@ -93,7 +93,7 @@ func trueQuantileBucket(p, factor float64) int {
 
 // TestQuantileRates looks after every block, with unequal arms.
 func TestQuantileRates(t *testing.T) {
-	const rollouts, blocks, width = 120, 40, 60
+	const rollouts, blocks, width = 80, 40, 60
 	run := func(seed uint64, factor float64, stop func(b, c []int64) bool) float64 {
 		stopped := 0
 		for i := range rollouts {

@@ -93,7 +93,7 @@ func TestTenants(t *testing.T) {
 
 // TestTenantsNull looks after each of 40 rounds at 100 healthy tenants.
 func TestTenantsNull(t *testing.T) {
-	const rollouts, tenants, alpha = 250, 100, 0.05
+	const rollouts, tenants, alpha = 150, 100, 0.05
 	g := NewGrid()
 	some, average := 0, 0
 	for i := range rollouts {

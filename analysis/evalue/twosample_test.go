@@ -90,7 +90,7 @@ func TestTwoSampleValues(t *testing.T) {
 // TestTwoSampleRates looks after each block, in two strata with moving failure
 // probabilities and an allocation that drifts.
 func TestTwoSampleRates(t *testing.T) {
-	const rollouts, blocks = 1000, 100
+	const rollouts, blocks = 500, 100
 	run := func(seed uint64, ratio float64, stop func(logHarm, logSafe float64) bool) float64 {
 		stopped := 0
 		for i := range rollouts {

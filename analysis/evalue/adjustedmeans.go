@@ -5,7 +5,7 @@ import (
 	"math"
 )
 
-// The limits of [Adjusted]. In simulations at the burn-in, with the skewest
+// The limits of [AdjustedMeans]. In simulations at the burn-in, with the skewest
 // values that are let through, the share of confidence sequences that miss is
 // below alpha (TestAdjustedRates).
 const (
@@ -18,12 +18,12 @@ const (
 	perSkewness = 100
 )
 
-// Adjusted is the state of a test of the means of two arms for values without
+// AdjustedMeans is the state of a test of the means of two arms for values without
 // a bound, with adjustment by one covariate that was known before the change
 // (the user's mean in the weeks before: CUPED, Deng et al., 2013; a regression
 // with one slope for both arms). Without covariate give 0 for it. It is plain
 // data and may be kept as gob or JSON; the zero value has no values. The parts
-// of a stream may be merged ([Adjusted.Merge]).
+// of a stream may be merged ([AdjustedMeans.Merge]).
 //
 // It is asymptotically valid only: its confidence sequence is one that holds at
 // all times, of the Gaussian process that the mean comes to resemble (Waudby-
@@ -35,7 +35,7 @@ const (
 // Near-optimal non-parametric sequential tests and confidence sequences with
 // possibly dependent observations, 2022), and where values are so skewed that
 // more are needed: rare events are to be counted instead.
-type Adjusted struct {
+type AdjustedMeans struct {
 	Arms [2]Moments // baseline, canary
 }
 
@@ -52,7 +52,7 @@ type Moments struct {
 
 // Add folds in one value and its covariate. It returns an error, and changes
 // nothing, if one is NaN or infinite. It takes about 10 ns.
-func (t *Adjusted) Add(canary bool, value, covariate float64) error {
+func (t *AdjustedMeans) Add(canary bool, value, covariate float64) error {
 	if math.IsNaN(value-value) || math.IsNaN(covariate-covariate) {
 		return fmt.Errorf("evalue: value %v with covariate %v, want finite ones", value, covariate)
 	}
@@ -65,7 +65,7 @@ func (t *Adjusted) Add(canary bool, value, covariate float64) error {
 }
 
 // Merge adds the values of another state.
-func (t *Adjusted) Merge(o Adjusted) {
+func (t *AdjustedMeans) Merge(o AdjustedMeans) {
 	for a := range t.Arms {
 		t.Arms[a].merge(o.Arms[a])
 	}
@@ -89,7 +89,7 @@ func (m *Moments) merge(o Moments) {
 	m.Values += o.Values
 }
 
-// Difference is what [Adjusted.Difference] finds out about the canary's mean
+// Difference is what [AdjustedMeans.Difference] finds out about the canary's mean
 // less the baseline's.
 type Difference struct {
 	Estimate  float64 // adjusted for the covariate
@@ -111,7 +111,7 @@ type Difference struct {
 // returns an error where the approximation must not be relied on: before the
 // burn-in, without variance, or for values that are too skewed. It panics with
 // "BUG:" if alpha is not in (0,1) or tuned below 1.
-func (t *Adjusted) Difference(alpha float64, tuned int64) (Difference, error) {
+func (t *AdjustedMeans) Difference(alpha float64, tuned int64) (Difference, error) {
 	if !(alpha > 0 && alpha < 1) || tuned < 1 {
 		panic(fmt.Sprintf("BUG: alpha %v, tuned for %d values", alpha, tuned))
 	}

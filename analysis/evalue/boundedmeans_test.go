@@ -12,7 +12,7 @@ import (
 func TestMeanExpectation(t *testing.T) {
 	values := []float64{0, 1. / 3, 1}
 	for _, history := range [][]float64{nil, {0}, {1, 1}, {0, 0, 0, 0, 1. / 3, 0, 0, 0}, {1, 0, 1. / 3, 1, 0, 1, 1, 1, 1}} {
-		var before MeanArm
+		var before BoundedMean
 		for _, x := range history {
 			before.add(x)
 		}
@@ -45,7 +45,7 @@ func TestMeanExpectation(t *testing.T) {
 // tests (test/python_tests/test_predmix.py, test_lambda_predmix_eb): sqrt(2
 // ln(1/0.05) / (1/4 ln 2)), here seen where no cap applies.
 func TestMeanBets(t *testing.T) {
-	var a MeanArm
+	var a BoundedMean
 	a.add(1)
 	bet := math.Sqrt(2 * math.Log(1/0.05) / (0.25 * math.Log(2)))
 	if want := math.Log1p(bet); math.Abs(a.LogAbove[0]-want) > 1e-12 {
@@ -59,16 +59,16 @@ func TestMeanBets(t *testing.T) {
 // TestMeanRates looks after every tenth value, with skewed values (beta-like,
 // mean 0.1), arms of 4 to 1.
 func TestMeanRates(t *testing.T) {
-	const rollouts, values, alpha = 100, 1000, 0.1
+	const rollouts, values, alpha = 70, 1000, 0.1
 	draw := func(rng *rand.Rand, factor float64) float64 {
 		u := rng.Float64()
 		return 5 * factor * math.Pow(u, 9) // of mean 0.5*factor
 	}
-	run := func(seed uint64, factor float64, stop func(*Mean2) bool) float64 {
+	run := func(seed uint64, factor float64, stop func(*BoundedMeans) bool) float64 {
 		stopped := 0
 		for i := range rollouts {
 			rng := rand.New(rand.NewPCG(seed, uint64(i)))
-			m := NewMean2(10 * max(1, factor/2))
+			m := NewBoundedMeans(10 * max(1, factor/2))
 			for n := range values {
 				canary := rng.IntN(5) == 0
 				f := 1.0
@@ -86,17 +86,17 @@ func TestMeanRates(t *testing.T) {
 		}
 		return float64(stopped) / rollouts
 	}
-	atMost(t, "means called higher without a difference", run(1, 1, func(m *Mean2) bool { return m.Evidence(Higher, 0) >= -math.Log(alpha) }), alpha, rollouts)
-	atMost(t, "means called lower at the margin", run(2, 0.5, func(m *Mean2) bool { return m.Evidence(Lower, 0.25) >= -math.Log(alpha) }), alpha, rollouts)
-	atMost(t, "intervals that miss at some time", run(3, 2, func(m *Mean2) bool {
+	atMost(t, "means called higher without a difference", run(1, 1, func(m *BoundedMeans) bool { return m.Evidence(Higher, 0) >= -math.Log(alpha) }), alpha, rollouts)
+	atMost(t, "means called lower at the margin", run(2, 0.5, func(m *BoundedMeans) bool { return m.Evidence(Lower, 0.25) >= -math.Log(alpha) }), alpha, rollouts)
+	atMost(t, "intervals that miss at some time", run(3, 2, func(m *BoundedMeans) bool {
 		lo, hi := m.Interval(true, alpha)
 		return lo > 1 || hi < 1
 	}), alpha, rollouts)
-	atMost(t, "differences that miss at some time", run(4, 2, func(m *Mean2) bool {
+	atMost(t, "differences that miss at some time", run(4, 2, func(m *BoundedMeans) bool {
 		lo, hi := m.Difference(alpha)
 		return lo > 0.5 || hi < 0.5
 	}), alpha, rollouts)
-	if r := run(5, 3.5, func(m *Mean2) bool { return m.Evidence(Higher, 0) >= -math.Log(alpha) }); r < 0.8 {
+	if r := run(5, 3.5, func(m *BoundedMeans) bool { return m.Evidence(Higher, 0) >= -math.Log(alpha) }); r < 0.8 {
 		t.Errorf("only %.3f of the means 3.5 times as high are found", r)
 	}
 }
@@ -104,11 +104,11 @@ func TestMeanRates(t *testing.T) {
 // TestMeanScale: evidence does not depend on the unit.
 func TestMeanScale(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 1))
-	one := NewMean2(7)
+	one := NewBoundedMeans(7)
 	scales := []float64{1e-9, 1e-6, 0.125, 1e9}
-	others := make([]*Mean2, len(scales))
+	others := make([]*BoundedMeans, len(scales))
 	for i, s := range scales {
-		others[i] = NewMean2(7 * s)
+		others[i] = NewBoundedMeans(7 * s)
 	}
 	for i := range 300 {
 		v := 7 * rng.Float64()
@@ -133,8 +133,8 @@ func TestMeanScale(t *testing.T) {
 	}
 }
 
-func BenchmarkMean2(b *testing.B) {
-	m := NewMean2(1)
+func BenchmarkBoundedMeans(b *testing.B) {
+	m := NewBoundedMeans(1)
 	b.ReportAllocs()
 	for i := range b.N {
 		if err := m.Add(i&1 == 0, float64(i%100)/100); err != nil {

@@ -29,7 +29,7 @@ func TestNormalMixturePublished(t *testing.T) {
 
 func TestAdjustedMoments(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 1))
-	var all, left, right Adjusted
+	var all, left, right AdjustedMeans
 	var ys, xs []float64
 	for i := range 700 {
 		x := 1e6 + rng.NormFloat64()
@@ -38,7 +38,7 @@ func TestAdjustedMoments(t *testing.T) {
 		if i%7 == 0 {
 			part = &right
 		}
-		for _, a := range []*Adjusted{&all, part} {
+		for _, a := range []*AdjustedMeans{&all, part} {
 			if err := a.Add(true, y, x); err != nil {
 				t.Fatal(err)
 			}
@@ -79,7 +79,7 @@ func TestAdjustedRates(t *testing.T) {
 		}
 		for i := range rollouts {
 			rng := rand.New(rand.NewPCG(seed, uint64(i)))
-			var a Adjusted
+			var a AdjustedMeans
 			for n := range values {
 				x, y := 0.0, 0.0
 				if !skewed {
@@ -118,14 +118,14 @@ func TestAdjustedRates(t *testing.T) {
 	missed := func(effect float64) func(Difference) bool {
 		return func(d Difference) bool { return d.Low > effect || d.High < effect }
 	}
-	rate, explained := run(1, 0.3, false, 200, missed(0.3))
-	atMost(t, "adjusted differences that miss at some time", rate, alpha, 200)
+	rate, explained := run(1, 0.3, false, 120, missed(0.3))
+	atMost(t, "adjusted differences that miss at some time", rate, alpha, 120)
 	if explained < 0.8 {
 		t.Errorf("the covariate explains %.2f of the variance, of about 0.94", explained)
 	}
-	rate, _ = run(2, 0, true, 100, missed(0))
-	atMost(t, "differences of skewed values that miss at some time", rate, alpha, 100)
-	rate, _ = run(3, 0.2, false, 200, func(d Difference) bool { return d.LogE >= -math.Log(alpha) })
+	rate, _ = run(2, 0, true, 60, missed(0))
+	atMost(t, "differences of skewed values that miss at some time", rate, alpha, 60)
+	rate, _ = run(3, 0.2, false, 80, func(d Difference) bool { return d.LogE >= -math.Log(alpha) })
 	if rate < 0.95 {
 		t.Errorf("only %.3f of the differences are found", rate)
 	}
@@ -133,8 +133,8 @@ func TestAdjustedRates(t *testing.T) {
 
 // TestAdjustedRefuses: the reasons, and what is said about a rare event.
 func TestAdjustedRefuses(t *testing.T) {
-	fill := func(n int, value func(i int) float64) Adjusted {
-		var a Adjusted
+	fill := func(n int, value func(i int) float64) AdjustedMeans {
+		var a AdjustedMeans
 		for i := range 2 * n {
 			if err := a.Add(i%2 == 0, value(i), 0); err != nil {
 				t.Fatal(err)
@@ -142,7 +142,7 @@ func TestAdjustedRefuses(t *testing.T) {
 		}
 		return a
 	}
-	for want, a := range map[string]Adjusted{
+	for want, a := range map[string]AdjustedMeans{
 		"at least 500 are needed": fill(400, func(i int) float64 { return float64(i % 10) }),
 		"no variance":             fill(600, func(int) float64 { return 3 }),
 		"must be counted": fill(5000, func(i int) float64 {
@@ -156,7 +156,7 @@ func TestAdjustedRefuses(t *testing.T) {
 			t.Errorf("want an error with %q, got %v", want, err)
 		}
 	}
-	var a Adjusted
+	var a AdjustedMeans
 	for _, v := range []float64{math.NaN(), math.Inf(1), math.Inf(-1)} {
 		if a.Add(true, v, 0) == nil || a.Add(true, 0, v) == nil {
 			t.Errorf("%v is taken", v)
@@ -168,7 +168,7 @@ func TestAdjustedRefuses(t *testing.T) {
 func TestAdjustedScale(t *testing.T) {
 	rng := rand.New(rand.NewPCG(4, 1))
 	scales := []float64{1, 1e-9, 1e-6, 1e9}
-	states := make([]Adjusted, len(scales))
+	states := make([]AdjustedMeans, len(scales))
 	for i := range 3000 {
 		x := rng.ExpFloat64()
 		y := x + rng.NormFloat64() + float64(i%2)/10
@@ -189,7 +189,7 @@ func TestAdjustedScale(t *testing.T) {
 }
 
 func BenchmarkAdjusted(b *testing.B) {
-	var a Adjusted
+	var a AdjustedMeans
 	for i := range b.N {
 		if err := a.Add(i&1 == 0, float64(i%100), float64(i%7)); err != nil {
 			b.Fatal(err)

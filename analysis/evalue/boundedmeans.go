@@ -23,11 +23,11 @@ var meanPoints = func() (m [meanSteps + 1]float64) {
 // betCap is the part of the capital that a bet may lose at most.
 const betCap = 0.5
 
-// Mean2 is the state of a test of the means of two arms, for values between 0
+// BoundedMeans is the state of a test of the means of two arms, for values between 0
 // and a bound that is known before (a score, a share of time, a winsorised
 // duration). It is valid at any time and for any number of values, without any
 // approximation. It is plain data and may be kept as gob or JSON; make it with
-// [NewMean2].
+// [NewBoundedMeans].
 //
 // The null is that each value of an arm has the arm's mean, given all before
 // it; values need not be alike otherwise. For one arm and candidate mean m the
@@ -48,13 +48,13 @@ const betCap = 0.5
 // baseline means.
 //
 // An added value takes about 1 us, the state about 2 kB.
-type Mean2 struct {
+type BoundedMeans struct {
 	Bound float64 // values lie in [0, Bound]
-	Arms  [2]MeanArm
+	Arms  [2]BoundedMean
 }
 
-// MeanArm is the state of one arm: baseline or canary.
-type MeanArm struct {
+// BoundedMean is the state of one arm: baseline or canary.
+type BoundedMean struct {
 	Values   int64
 	Sum      float64                // of values over the bound
 	Squares  float64                // of their deviations from the running mean
@@ -62,19 +62,19 @@ type MeanArm struct {
 	LogBelow [meanSteps + 1]float64 // ln K- at each candidate
 }
 
-// NewMean2 returns a test without values. bound, the most that a value can be,
-// must be positive and finite: NewMean2 panics with "BUG:" if not.
-func NewMean2(bound float64) *Mean2 {
+// NewBoundedMeans returns a test without values. bound, the most that a value can be,
+// must be positive and finite: NewBoundedMeans panics with "BUG:" if not.
+func NewBoundedMeans(bound float64) *BoundedMeans {
 	if !(bound > 0) || math.IsInf(bound, 1) {
 		panic(fmt.Sprintf("BUG: values up to %v", bound))
 	}
-	return &Mean2{Bound: bound}
+	return &BoundedMeans{Bound: bound}
 }
 
 // Add folds in one value. It returns an error, and changes nothing, if the
 // value is not in [0, Bound]: a bound that is not kept would make the evidence
 // worthless, and one that is set by looking at the values too.
-func (t *Mean2) Add(canary bool, value float64) error {
+func (t *BoundedMeans) Add(canary bool, value float64) error {
 	if !(value >= 0 && value <= t.Bound) {
 		return fmt.Errorf("evalue: value %v, want one in [0, %v]", value, t.Bound)
 	}
@@ -86,7 +86,7 @@ func (t *Mean2) Add(canary bool, value float64) error {
 	return nil
 }
 
-func (a *MeanArm) add(x float64) {
+func (a *BoundedMean) add(x float64) {
 	n := float64(a.Values)
 	// One value at 1/2, with variance 1/4, stands for what is not known.
 	variance := (0.25 + a.Squares) / (n + 1)
@@ -110,7 +110,7 @@ func (a *MeanArm) add(x float64) {
 
 // Estimate returns the means of the baseline and the canary; NaN for an arm
 // without values.
-func (t *Mean2) Estimate() (baseline, canary float64) {
+func (t *BoundedMeans) Estimate() (baseline, canary float64) {
 	return t.Bound * t.Arms[0].Sum / float64(t.Arms[0].Values), t.Bound * t.Arms[1].Sum / float64(t.Arms[1].Values)
 }
 
@@ -118,7 +118,7 @@ func (t *Mean2) Estimate() (baseline, canary float64) {
 // probability at least 1-alpha it holds the true one at all times at once. Its
 // ends are candidates of the grid, rounded outward. It panics with "BUG:" if
 // alpha is not in (0,1).
-func (t *Mean2) Interval(canary bool, alpha float64) (lo, hi float64) {
+func (t *BoundedMeans) Interval(canary bool, alpha float64) (lo, hi float64) {
 	if !(alpha > 0 && alpha < 1) {
 		panic(fmt.Sprintf("BUG: alpha %v", alpha))
 	}
@@ -145,7 +145,7 @@ func (t *Mean2) Interval(canary bool, alpha float64) (lo, hi float64) {
 // the evidence is at every time at most an e-process under the null. margin is
 // in the unit of the values and may be negative. It panics with "BUG:" if margin
 // is NaN or direction is none of the two.
-func (t *Mean2) Evidence(direction Direction, margin float64) (logE float64) {
+func (t *BoundedMeans) Evidence(direction Direction, margin float64) (logE float64) {
 	d := margin / t.Bound
 	if math.IsNaN(d) || direction != Higher && direction != Lower {
 		panic(fmt.Sprintf("BUG: margin %v, direction %d", margin, direction))
@@ -187,7 +187,7 @@ func atMostPoint(m float64) int {
 // baseline's, in the unit of the values: with probability at least 1-alpha it
 // holds the true one at all times at once. It is rounded outward to 2^-20 of
 // the bound. It panics with "BUG:" if alpha is not in (0,1).
-func (t *Mean2) Difference(alpha float64) (lo, hi float64) {
+func (t *BoundedMeans) Difference(alpha float64) (lo, hi float64) {
 	if !(alpha > 0 && alpha < 1) {
 		panic(fmt.Sprintf("BUG: alpha %v", alpha))
 	}
