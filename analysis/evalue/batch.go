@@ -84,10 +84,18 @@ const shortSum, shortestSum = 64, 8
 // addPolynomial adds the log likelihoods of an outcome above the lowest, where
 // p are the probabilities of all at ratio 1, but for a factor.
 func (g *Grid) addPolynomial(m *Marks, p []float64, above float64) {
-	norm := 1 / polynomial(p, 1)
+	total := 0.0
+	for _, v := range p {
+		total += v
+	}
+	// Horner's rule at all nodes side by side, which a processor can work on at
+	// the same time.
 	var sums [points]float64
-	for i, r := range nodes {
-		sums[i] = polynomial(p, r) * norm
+	for k := len(p) - 1; k >= 0; k-- {
+		v := p[k] / total
+		for i, r := range nodes {
+			sums[i] = sums[i]*r + v
+		}
 	}
 	logs(&sums)
 	for i, l := range sums {
@@ -121,15 +129,6 @@ func (h hypergeometric) weights(p []float64, lo, one float64) []float64 {
 		p[i] = p[i+1] / h.step(lo+float64(i))
 	}
 	return p
-}
-
-// polynomial returns the sum of p[i] r^i.
-func polynomial(p []float64, r float64) float64 {
-	sum := 0.0
-	for i := len(p) - 1; i >= 0; i-- {
-		sum = sum*r + p[i]
-	}
-	return sum
 }
 
 // logSum returns the log of the sum over u of C(canary,u) C(baseline,
