@@ -15,7 +15,7 @@ import (
 
 // checkpointVersion changes with any change of what is kept; another version
 // is not read, and the analysis starts again from the logs.
-const checkpointVersion = 1
+const checkpointVersion = 2
 
 // checkpoint is the fold and the places in both logs that it stands for.
 type checkpoint struct {
@@ -34,12 +34,18 @@ func loadCheckpoint(path string) (checkpoint, error) {
 	if err != nil {
 		return empty, fmt.Errorf("read checkpoint: %w", err)
 	}
+	// The version is read alone first: what else is in another version may not
+	// fit the types of this one.
+	var head struct{ Version int }
+	if err := gob.NewDecoder(bytes.NewReader(data)).Decode(&head); err != nil {
+		return empty, fmt.Errorf("read checkpoint %s: %w (remove it to start again from the journal)", path, err)
+	}
+	if head.Version != checkpointVersion {
+		return empty, nil
+	}
 	var cp checkpoint
 	if err := gob.NewDecoder(bytes.NewReader(data)).Decode(&cp); err != nil {
 		return empty, fmt.Errorf("read checkpoint %s: %w (remove it to start again from the journal)", path, err)
-	}
-	if cp.Version != checkpointVersion {
-		return empty, nil
 	}
 	// gob leaves out empty maps.
 	if cp.Fold.Table == nil {

@@ -101,11 +101,7 @@ func NewTest(tenant string, r Rollout, at int64) *Test {
 
 // Restore rebuilds what a checkpoint does not hold. Call it after decoding.
 func (t *Test) Restore() {
-	var extra []float64
-	for m := range session.Metrics {
-		extra = append(extra, 1+t.guardrail(m).Margin)
-	}
-	t.grid = evalue.NewGrid(extra...)
+	t.grid = evalue.NewGrid()
 	t.index = map[string]int{}
 	for i := range t.Strata {
 		t.index[t.Strata[i].Name] = i

@@ -37,8 +37,7 @@ func outcomes(x, canary, baseline int64, r float64) map[int64]float64 {
 // TestExpectation enumerates all outcomes of two batches: under each null the
 // expectation of its e-value is at most 1, and exactly 1 at the null's edge.
 func TestExpectation(t *testing.T) {
-	const margin = 0.25
-	g := NewGrid(1 + margin)
+	g := NewGrid()
 	type size struct{ x, canary, baseline int64 }
 	for _, sizes := range [][2]size{
 		{{1, 1, 1}, {2, 3, 4}},
@@ -58,6 +57,7 @@ func TestExpectation(t *testing.T) {
 			}
 			return sum
 		}
+		const margin = 0.5
 		safety := func(m Marks) float64 { return g.Safety(m, margin) }
 		if e := expect(1, g.Harm); math.Abs(e-1) > 1e-9 {
 			t.Errorf("%v: the harm e-value's expectation is %v under equal odds", sizes, e)
@@ -139,7 +139,7 @@ func (w world) run(rng *rand.Rand, g *Grid, look func(strata []Marks) (stop bool
 
 // rate is how many of a number of rollouts stop.
 func (w world) rate(seed uint64, rollouts int, stop func(g *Grid, strata []Marks) bool) float64 {
-	g := NewGrid(1.25)
+	g := NewGrid()
 	stopped := 0
 	for i := range rollouts {
 		w.run(rand.New(rand.NewPCG(seed, uint64(i))), g, func(strata []Marks) bool {
@@ -161,19 +161,30 @@ func pool(strata []Marks) Marks {
 	return all
 }
 
-// atMost fails where a rate is above a bound by more than chance: 3 standard
-// errors of the bound.
+// atMost fails where a rate is above a bound by more than chance: where as many
+// or more would be seen with probability below 0.001 at the bound (the lower
+// end of the exact binomial interval, Clopper & Pearson, 1934, is above it).
 func atMost(t *testing.T, what string, rate, bound float64, rollouts int) {
 	t.Helper()
-	t.Logf("%s: %.4f of %d rollouts, bound %v", what, rate, rollouts, bound)
-	if limit := bound + 3*math.Sqrt(bound*(1-bound)/float64(rollouts)); rate > limit {
-		t.Errorf("%s: %.4f, above %v by more than chance (%.4f)", what, rate, bound, limit)
+	k := int(math.Round(rate * float64(rollouts)))
+	chance := binomialTail(k, rollouts, bound)
+	t.Logf("%s: %d of %d, bound %v; so many or more have probability %.3f at the bound", what, k, rollouts, bound, chance)
+	if chance < 0.001 {
+		t.Errorf("%s: %.4f, above %v by more than chance", what, rate, bound)
 	}
+}
+
+// binomialTail returns the probability of k or more of n.
+func binomialTail(k, n int, p float64) (sum float64) {
+	for i := k; i <= n; i++ {
+		sum += math.Exp(logChoose(int64(n), int64(i)) + float64(i)*math.Log(p) + float64(n-i)*math.Log1p(-p))
+	}
+	return min(sum, 1)
 }
 
 // TestFalseRollbackRate looks after every batch, while weight and load change.
 func TestFalseRollbackRate(t *testing.T) {
-	const alpha, rollouts = 0.05, 1500
+	const alpha, rollouts = 0.05, 800
 	same := world{batches: 120, baseline: [2]float64{0.03, 0.2}, odds: [2]float64{1, 1}}
 	atMost(t, "false rollbacks without a difference", same.rate(1, rollouts, func(g *Grid, s []Marks) bool {
 		return g.Harm(pool(s)) >= math.Log(1/alpha)
@@ -186,7 +197,7 @@ func TestFalseRollbackRate(t *testing.T) {
 
 // TestFalsePromotionRate has a canary that is worse by just the margin.
 func TestFalsePromotionRate(t *testing.T) {
-	const beta, rollouts = 0.05, 1500
+	const beta, rollouts = 0.05, 800
 	w := world{batches: 120, baseline: [2]float64{0.03, 0.2}, odds: [2]float64{1.25, 1.25}}
 	atMost(t, "false promotions at the margin", w.rate(3, rollouts, func(g *Grid, s []Marks) bool {
 		return g.Safety(pool(s), 0.25) >= math.Log(1/beta)
@@ -205,7 +216,7 @@ func TestPower(t *testing.T) {
 		t.Errorf("only %.3f of the canaries that break one stratum are found there", r)
 	}
 	fine := world{batches: 120, baseline: [2]float64{0.2, 0.2}, odds: [2]float64{0.9, 0.9}}
-	g := NewGrid(2)
+	g := NewGrid()
 	safe := 0
 	for i := range rollouts {
 		fine.run(rand.New(rand.NewPCG(6, uint64(i))), g, func(s []Marks) bool {
@@ -223,7 +234,7 @@ func TestPower(t *testing.T) {
 
 // TestIntervalCoverage: the interval holds the true ratio at all looks at once.
 func TestIntervalCoverage(t *testing.T) {
-	const alpha, rollouts = 0.1, 800
+	const alpha, rollouts = 0.1, 200
 	for seed, odds := range []float64{1, 1.7} {
 		w := world{batches: 120, baseline: [2]float64{0.03, 0.2}, odds: [2]float64{odds, odds}}
 		atMost(t, fmt.Sprintf("intervals that miss %v at some look", odds), w.rate(uint64(10+seed), rollouts, func(g *Grid, s []Marks) bool {
@@ -234,7 +245,7 @@ func TestIntervalCoverage(t *testing.T) {
 }
 
 func TestSampleRatioSimulated(t *testing.T) {
-	const alpha, rollouts, sessions = 0.05, 2000, 1500
+	const alpha, rollouts, sessions = 0.05, 400, 1500
 	rate := func(seed uint64, off float64) float64 {
 		stopped := 0
 		for i := range rollouts {
@@ -280,7 +291,7 @@ func TestMergeIsSequence(t *testing.T) {
 
 // TestExtremes: whatever the counts, no NaN and nothing out of order.
 func TestExtremes(t *testing.T) {
-	g := NewGrid(1.25)
+	g := NewGrid()
 	for _, c := range [][4]int64{
 		{0, 0, 0, 0}, {0, 0, 5, 5}, {5, 0, 5, 0}, {0, 5, 0, 5}, {5, 5, 5, 5}, {1, 0, 1, 1_000_000}, {0, 1, 1_000_000, 1},
 		{5000, 0, 5000, 5000}, {0, 5000, 5000, 5000}, {20_000, 20_000, 1_000_000, 1_000_000},

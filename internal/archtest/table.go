@@ -24,6 +24,7 @@ var table = []rule{
 	{of: "analysis/session", may: []string{"internal/event", "internal/store/batch"}},
 	{of: "analysis/verdict", standardOnly: true},
 	{of: "analysis/evalue", standardOnly: true},
+	{of: "analysis/judge", standardOnly: true},
 	{of: "analysis/sketch", standardOnly: true},
 	{of: "ingest", may: []string{"ingest/admit", "ingest/beacon", "ingest/datadog", "ingest/dialect", "ingest/elastic", "ingest/faro", "ingest/lane", "ingest/otlp",
 		"ingest/report", "ingest/sentry", "ingest/taste", "internal/event", "internal/store/batch", "internal/tenant"}},
