@@ -50,6 +50,7 @@ type Edge struct {
 	streams     streams
 	tasters     *taste.Pool // nil: decoded here
 	familiar    familiar
+	breaker     breaker
 }
 
 // New returns an edge.
@@ -59,7 +60,8 @@ func New(o Options) *Edge {
 	}
 	e := &Edge{o: o, metrics: newMetricSet(), mux: http.NewServeMux()}
 	e.batcher = newBatcher(o.Journal, e.metrics, o.Fail)
-	e.gate = admit.NewGate(o.DelayTarget)
+	e.gate = admit.NewGate(o.DelayTarget, memoryShort())
+	e.breaker.now = o.Now
 	e.perimeter = o.Network.perimeter()
 	e.cardinality = admit.NewCardinality()
 	if o.Taster != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strings"
 	"time"
@@ -48,7 +49,7 @@ func (e *Edge) beacons(w http.ResponseWriter, r *http.Request) {
 	a.reset()
 	defer a.writeTo(w)
 	h := head{key: r.URL.Query().Get("key"), origin: r.Header.Get("Origin"), ctype: r.Header.Get("Content-Type"), encoding: r.Header.Get("Content-Encoding"), baggage: r.Header.Get("Baggage")}
-	g, ref := e.nativeHead(a, &h)
+	g, ref := e.nativeHead(a, &h, peerOf(r), headerOf(r.Header))
 	if ref == nil {
 		ref = wk.raw.read(r.Body, r.ContentLength, "")
 	}
@@ -56,29 +57,36 @@ func (e *Edge) beacons(w http.ResponseWriter, r *http.Request) {
 		refuse(a, name(g), ref)
 		return
 	}
-	h.client = e.perimeter.Client(g, peerOf(r), headerOf(r.Header), e.o.Now().UnixMilli())
 	e.native(r.Context(), wk, g, &h, wk.raw.body)
 }
 
 // nativeHead checks what can be checked before the body is read.
-func (e *Edge) nativeHead(a *answer, h *head) (*tenant.Grant, *refusal) {
+func (e *Edge) nativeHead(a *answer, h *head, peer netip.Addr, header func(string) string) (*tenant.Grant, *refusal) {
 	g, ref := e.authorize(a, h.key, h.origin)
 	if ref == nil {
 		ref = media(h.ctype, "text/plain", "application/json")
 	}
 	if ref == nil {
-		ref = e.crowded(a, g)
+		h.client = e.perimeter.Client(g, peer, header, e.o.Now().UnixMilli())
+		ref = e.crowded(a, g, &h.client)
 	}
 	return g, ref
 }
 
 // crowded refuses a request of a tenant that sends so much beyond its quota
-// that only to read it would cost the others.
-func (e *Edge) crowded(a *answer, g *tenant.Grant) *refusal {
+// that only to read it would cost the others, or of a sender whose breaker is
+// open.
+func (e *Edge) crowded(a *answer, g *tenant.Grant, client *admit.Client) *refusal {
+	if e.breaker.open(sender{g.KeyID, client.Prefix}) {
+		e.breaker.park()
+		a.retry(breakerTime)
+		return &refusal{http.StatusTooManyRequests, event.ReasonBreaker, "key", g.KeyID, "no burst of bodies that cannot be decoded"}
+	}
 	wait := e.gate.Refuse(g)
 	if wait == 0 {
 		return nil
 	}
+	e.breaker.park()
 	a.retry(wait)
 	e.advise(a, g, event.Production, false)
 	return &refusal{http.StatusTooManyRequests, event.ReasonQuota, "key", g.KeyID, "no more than the tenant's quota; send the same body again when Retry-After says"}
@@ -98,6 +106,7 @@ func (e *Edge) native(ctx context.Context, wk *work, g *tenant.Grant, h *head, b
 	start := time.Now()
 	a := &wk.answer
 	t, ref := e.take(ctx, g, h, body)
+	e.breaker.note(sender{g.KeyID, h.client.Prefix}, ref != nil && ref.malformed())
 	if ref != nil {
 		if ref.status == http.StatusServiceUnavailable || ref.status == http.StatusTooManyRequests {
 			a.retry(2 * time.Second)

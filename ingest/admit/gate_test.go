@@ -156,7 +156,7 @@ func TestWhatIsKeptSaysItsShare(t *testing.T) {
 			t.Fatalf("%d shed, %d told, %d kept", shed, told, len(b.Events))
 		}
 		for _, e := range b.Events {
-			share, ok := e.Attr(ShareKey)
+			share, ok := e.Attr(event.ShareKey)
 			if want := e.Kind == event.Request; ok != want || ok && share.Number != 0.75 {
 				t.Errorf("%s says %v, %v", e.Kind, share.Number, ok)
 			}
