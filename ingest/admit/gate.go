@@ -37,11 +37,12 @@ const (
 	shortTicks = 3   // in a row before anything is shed: one slow sync is no overload
 	idleTicks  = 600 // after which a tenant without traffic is forgotten
 
-	// refuseAt is at how many times its quota a tenant's requests begin to be
-	// refused before they are read: up to there shedding, which knows sessions
-	// and classes, is the fairer way; past it the reading alone would cost the
-	// other tenants.
+	// refuseAt is at how many times its quota, and refuseFrom at how many
+	// events per second, a tenant's requests begin to be refused before they are
+	// read: up to there shedding, which knows sessions and classes, is the fairer
+	// way; past it the reading alone would cost the other tenants.
 	refuseAt   = 4.
+	refuseFrom = 5000.
 	maxRefused = 0.98
 )
 
@@ -112,10 +113,17 @@ const pulse = 5 * time.Millisecond
 
 // feel measures how late a goroutine gets a processor, until ctx ends.
 func (g *Gate) feel(ctx context.Context) {
-	for ctx.Err() == nil {
+	t := time.NewTimer(pulse)
+	defer t.Stop()
+	for {
 		due := time.Now().Add(pulse)
-		time.Sleep(pulse)
-		shortest(&g.late, time.Since(due))
+		t.Reset(pulse)
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+			shortest(&g.late, time.Since(due))
+		}
 	}
 }
 
@@ -341,7 +349,7 @@ func (g *Gate) step() {
 		if l.quota > 0 {
 			// What is over after shedding raises the pressure in proportion.
 			over := taken/tick.Seconds()/l.quota - 1
-			l.refused.Store(math.Float64bits(min(max(1-refuseAt*l.quota/l.rate, 0), maxRefused)))
+			l.refused.Store(math.Float64bits(min(max(1-max(refuseAt*l.quota, refuseFrom)/l.rate, 0), maxRefused)))
 			l.quotaP = min(max(l.quotaP+quotaGain*min(max(over, -0.1), 1), 0), maxPressure)
 		}
 		if taken > most && l.sharedP < maxPressure {
