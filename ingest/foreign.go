@@ -293,7 +293,7 @@ func (e *Edge) admitAll(g *tenant.Grant, client *admit.Client, req *dialect.Requ
 	kept := res.Beacons[:0]
 	for _, b := range res.Beacons {
 		b.Tenancy = max(b.Tenancy, least)
-		whole, late := admit.Beacon(g, client, &b, req.Now)
+		whole, late := admit.Beacon(g, client, nil, &b, req.Now)
 		if whole != nil {
 			if unwanted(whole) {
 				rejected("event", g.Tenant.String(), whole.Reason, len(b.Events))

@@ -157,7 +157,7 @@ func (e *Edge) take(ctx context.Context, g *tenant.Grant, h *head, body []byte) 
 		b.Tenancy = max(b.Tenancy, admit.Claimed(h.baggage))
 	}
 	now := e.o.Now().UnixMilli()
-	whole, late := admit.Beacon(g, &h.client, b, now)
+	whole, late := admit.Beacon(g, &h.client, &d.memo, b, now)
 	if whole != nil {
 		rejected("event", g.Tenant.String(), whole.Reason, t.sent)
 		if unwanted(whole) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"math"
+	"unsafe"
 
 	"serin.dev/serin/internal/event"
 	"serin.dev/serin/internal/tenant"
@@ -32,15 +33,32 @@ type Group struct {
 	dict    map[string]uint64
 	beacons int
 	events  int
+	near    []nearText // made with the dictionary
+	round   uint32     // of the dictionary: entries of near from another one say nothing
+	last    int        // bytes of the message before, which the next one will be like
 }
+
+// nearText is a text of the dictionary, told by where it is in memory: decoders
+// give out one copy of what repeats. It holds the text, so that nothing else can
+// come to stand there.
+type nearText struct {
+	text  string
+	ref   uint32
+	round uint32
+}
+
+// nearTexts is how many are remembered, a power of two.
+const nearTexts = 1 << 9
 
 // Add appends one admitted beacon of a tenant.
 func (g *Group) Add(id tenant.ID, b *event.Beacon) {
 	if g.dict == nil {
 		g.dict = make(map[string]uint64, 256)
+		g.near = make([]nearText, nearTexts)
+		g.round = 1
 	}
 	if len(g.buf) == 0 {
-		g.buf = append(g.buf, groupVersion)
+		g.buf = append(make([]byte, 0, g.last+g.last/4+256), groupVersion)
 	}
 	g.beacons++
 	g.events += len(b.Events)
@@ -164,13 +182,27 @@ func (g *Group) raw(s string) {
 // text writes a reference to the dictionary: n+1 for entry n, or 0 followed by
 // the text itself, which becomes the next entry.
 func (g *Group) text(s string) {
-	if n, ok := g.dict[s]; ok {
-		g.uint(n + 1)
-		return
+	var near *nearText
+	if g.near != nil {
+		p := uint64(uintptr(unsafe.Pointer(unsafe.StringData(s))))
+		near = &g.near[p*0x9e3779b97f4a7c15>>(64-9)] // Fibonacci hashing, by 2⁶⁴ and the golden ratio
+		if near.round == g.round && len(near.text) == len(s) && unsafe.StringData(near.text) == unsafe.StringData(s) {
+			g.uint(uint64(near.ref))
+			return
+		}
 	}
-	g.dict[s] = uint64(len(g.dict))
-	g.buf = append(g.buf, 0)
-	g.raw(s)
+	n, ok := g.dict[s]
+	if ok {
+		g.uint(n + 1)
+	} else {
+		n = uint64(len(g.dict))
+		g.dict[s] = n
+		g.buf = append(g.buf, 0)
+		g.raw(s)
+	}
+	if near != nil {
+		*near = nearText{s, uint32(n + 1), g.round}
+	}
 }
 
 // Beacons returns how many beacons the group holds.
@@ -190,8 +222,12 @@ func (g *Group) Seal() []byte {
 		return nil
 	}
 	msg := binary.LittleEndian.AppendUint32(g.buf, crc32.Checksum(g.buf, castagnoli))
-	*g = Group{dict: g.dict}
 	clear(g.dict)
+	if g.round++; g.round == 0 {
+		clear(g.near)
+		g.round = 1
+	}
+	*g = Group{dict: g.dict, near: g.near, round: g.round, last: len(msg)}
 	return msg
 }
 
