@@ -247,9 +247,9 @@ func (e *Edge) foreign(ctx context.Context, wk *work, body []byte) {
 		p.refuse(a, req, ref)
 	}
 	req.App = g.App
-	q := sip{Protocol: p.name, Target: req.Target.RequestURI(), Request: *req}
-	q.Request.Target, q.Request.Body = nil, body
-	res, ref := e.taste(ctx, g, &q)
+	req.Body = body
+	res, ref := e.decodeForeign(ctx, g, p, req)
+	req.Body = nil
 	if ref != nil {
 		if ref.status == http.StatusServiceUnavailable || ref.status == http.StatusTooManyRequests {
 			a.retry(5 * time.Second)
