@@ -249,9 +249,9 @@ func (e *Edge) foreign(ctx context.Context, wk *work, body []byte) {
 		p.refuse(a, req, ref)
 	}
 	req.App = g.App
-	q := sip{Protocol: p.name, Target: req.Target.RequestURI(), Request: *req}
-	q.Request.Target, q.Request.Body = nil, body
-	res, ref := e.taste(ctx, g, &q)
+	req.Body = body
+	res, ref := e.decodeForeign(ctx, g, p, req)
+	req.Body = nil
 	e.breaker.note(sender{g.KeyID, v.client.Prefix}, ref != nil && ref.malformed())
 	if ref != nil {
 		if ref.status == http.StatusServiceUnavailable || ref.status == http.StatusTooManyRequests {
@@ -295,7 +295,7 @@ func (e *Edge) admitAll(g *tenant.Grant, client *admit.Client, req *dialect.Requ
 	kept := res.Beacons[:0]
 	for _, b := range res.Beacons {
 		b.Tenancy = max(b.Tenancy, least)
-		whole, late := admit.Beacon(g, client, &b, req.Now)
+		whole, late := admit.Beacon(g, client, nil, &b, req.Now)
 		if whole != nil {
 			if unwanted(whole) {
 				rejected("event", g.Tenant.String(), whole.Reason, len(b.Events))

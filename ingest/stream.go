@@ -261,7 +261,7 @@ func (e *Edge) one(g *tenant.Grant, client *admit.Client, least event.Tenancy, d
 	sent := len(b.Events) + len(bad)
 	now := e.o.Now().UnixMilli()
 	e.perimeter.Refresh(client, g, now)
-	whole, late := admit.Beacon(g, client, b, now)
+	whole, late := admit.Beacon(g, client, &d.memo, b, now)
 	if whole != nil && unwanted(whole) {
 		rejected("event", g.Tenant.String(), whole.Reason, sent)
 		a.Rejected = []rejection{{whole.Index, whole.Reason, whole.Field, whole.Value, whole.Want}}
