@@ -111,7 +111,7 @@ func (p *play) visit(e engine, c *climate, users []user, at int64, cell int) {
 		u := &users[min(k, len(users)-1)]
 		v.user, v.stratum, v.canary, frailty = int32(k), u.stratum, u.canary, u.frailty
 	} else {
-		for x := rng.Float64(); int(v.stratum) < len(strata)-1 && x >= c.mix[v.stratum]; {
+		for x := rng.Float64(); int(v.stratum) < len(c.mix)-1 && x >= c.mix[v.stratum]; {
 			v.stratum++
 		}
 		v.canary = rng.Float64() < c.share[v.stratum]

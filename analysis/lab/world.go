@@ -32,6 +32,9 @@ type world struct {
 	// copied is the probability that a beacon is sent again, of the baseline and
 	// of the canary.
 	copied [2]float64
+	// rate, if not 0, is the failure probability of errors in a world of one
+	// stratum in which nothing else fails.
+	rate float64
 	// burst is the probability of a cell with ten times the sessions, in which
 	// both arms fail four times as often.
 	burst float64
@@ -143,6 +146,12 @@ func (w *world) climate(cell int, rng *rand.Rand, harmed session.Metric, ratio f
 	weight, _ := w.weight(cell)
 	swing := w.day * math.Sin(2*math.Pi*x)
 	c := climate{rate: w.sessions / float64(w.cell)}
+	if w.rate > 0 {
+		o := w.rate / (1 - w.rate)
+		c.mix, c.share, c.odds = []float64{1}, []float64{weight}, make([][2]odds, 1)
+		c.odds[0][0][session.Errors], c.odds[0][1][session.Errors] = o, o*ratio
+		return c
+	}
 	if w.burst > 0 && rng.Float64() < w.burst {
 		c.rate *= 10
 		swing += math.Log(4)

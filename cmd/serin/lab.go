@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -17,6 +18,7 @@ import (
 // experiments are the subcommands of lab.
 var experiments = []command{
 	{"aa", "[--world all]", "false rollbacks and false promotions, a look after every cell", labAA},
+	{"power", "[--ratio 2,5] [--share 50,10]", "failures and minutes to the verdict, beside an oracle and the classical ways", labPower},
 }
 
 // labCommand simulates rollouts through the engine and counts what comes of
@@ -61,7 +63,7 @@ func newLabFlags(name string, rollouts int, stderr io.Writer) *labFlags {
 	f.BoolVar(&f.asJSON, "json", false, "print a JSON list of rows")
 	var told time.Time
 	f.options.Progress = func(row string, done, of int) {
-		if now := time.Now(); now.Sub(told) > 2*time.Second {
+		if now := time.Now(); now.Sub(told) > 5*time.Second {
 			told = now
 			fmt.Fprintf(stderr, "serin lab: %s: %d of %d\n", row, done, of)
 		}
@@ -137,4 +139,36 @@ func numbers(name, text string) (out []float64, err error) {
 		out = append(out, v)
 	}
 	return out, nil
+}
+
+func labPower(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	f := newLabFlags("power", 400, stderr)
+	e := lab.Power{}
+	var ratios, shares string
+	f.Float64Var(&e.Alpha, "alpha", 0.01, "`bound` of the probability of a false rollback")
+	f.StringVar(&ratios, "ratio", "1.2,1.5,2,3,5", "`ratios` of failure probabilities, parted by commas, above 1")
+	f.StringVar(&shares, "share", "50,10,1", "`shares` of the canary in %, parted by commas")
+	f.Float64Var(&e.Rate, "failure-rate", 0.02, "the baseline's failure `probability` at most; it is less where traffic would be too thin")
+	f.StringVar(&e.Delay, "delay", "none", fmt.Sprintf("`delay` of reports, one of %v", lab.Delays))
+	err := f.start(args, stderr, func() error {
+		var err, err2 error
+		e.Options = f.options
+		e.Ratios, err = numbers("ratio", ratios)
+		e.Shares, err2 = numbers("share", shares)
+		if err := errors.Join(err, err2); err != nil {
+			return err
+		}
+		return e.Check()
+	})
+	if err != nil {
+		return err
+	}
+	rows, err := e.Run(ctx)
+	if err != nil {
+		return err
+	}
+	return printRows(f, stdout, rows, "ratio share power failures over_wald minutes over_oracle kayenta minutes naive minutes fixed failures kayenta_false low naive_false over_no_delay", func(r lab.PowerRow) string {
+		return fmt.Sprintf("%g\t%g\t%.3f\t%.1f\t%.2f\t%.0f\t%.2f\t%.2f\t%.0f\t%.2f\t%.0f\t%.2f\t%.0f\t%.2f\t%.2f\t%.2f\t%.3f", r.Ratio, r.Share, r.Power, r.Failures, r.OverWald, r.Minutes, r.OverOracle,
+			r.KayentaPower, r.KayentaMinutes, r.NaivePower, r.NaiveMinutes, r.FixedPower, r.FixedFailures, r.KayentaFalse, r.KayentaLow, r.NaiveFalse, r.PowerOverNoDelay)
+	})
 }
