@@ -82,7 +82,7 @@ func (t *Test) Decide(q Question) verdict.Verdict {
 		say(verdict.Promote, verdict.Safe, "every required guardrail is proven not worse than its margin")
 	case late:
 		d := verdict.Rollback
-		if p.OnDeadline == "hold" {
+		if stage.OnDeadline == DeadlineHold || stage.OnDeadline == "" && p.OnDeadline == DeadlineHold {
 			d = verdict.Hold
 		}
 		say(d, verdict.Deadline, "the stage's deadline of %v passed without proof of safety", time.Duration(stage.Deadline))
