@@ -77,6 +77,7 @@ type Policy struct {
 	OnDeadline   string               `json:"on_deadline"`          // rollback or hold, where the stage does not say; rollback
 	Retire       Duration             `json:"retire"`               // time after a rollback, or the last stage's promote, at which the rollout ends; 24h
 	MaxAge       Duration             `json:"max_age"`              // age at which it ends whatever the verdict; 720h
+	Unchecked    []string             `json:"unchecked,omitempty"`  // losses in which the arms may differ, such as no_inp where the change is of what one interacts with
 	Guardrails   map[string]Guardrail `json:"guardrails"`           // by name; a name left out has its default
 	Stages       []Stage              `json:"stages,omitempty"`     // of rollouts that name none
 }
@@ -159,6 +160,10 @@ func (p Policy) Over(base Policy) Policy {
 	if p.Stages != nil {
 		out.Stages = p.Stages
 	}
+	if p.Unchecked != nil {
+		out.Unchecked = p.Unchecked
+	}
+	out.Unchecked = slices.Clone(out.Unchecked)
 	out.Strata, out.Stages = slices.Clone(out.Strata), slices.Clone(out.Stages)
 	out.Guardrails = maps.Clone(base.Guardrails)
 	if out.Guardrails == nil {
@@ -221,6 +226,11 @@ func (p *Policy) check(c *checker, path string) {
 			c.want(path+"strata", s, "of %v", stratumColumns)
 		} else if slices.Contains(p.Strata[:i], s) {
 			c.want(path+"strata", s, "each once")
+		}
+	}
+	for _, s := range p.Unchecked {
+		if !slices.Contains(session.LossNames(), s) {
+			c.want(path+"unchecked", s, "of %v", session.LossNames())
 		}
 	}
 	if p.Tenants != "" && !slices.Contains(tenantColumns, p.Tenants) {
