@@ -45,11 +45,8 @@ func (b *beacons) needsAll() bool { return true }
 
 // fold takes one beacon, in the order of steps of package analysis.
 func (b *beacons) fold(s *signal) {
-	bc := firstBeacon(&s.v, b.names.of(s.v.number))
+	bc := b.names.first(&s.v)
 	bc.Seq, bc.Received = uint32(s.part), s.at
-	if s.v.user >= 0 {
-		bc.User = b.names.of(s.v.user)
-	}
 	if s.part != exposure {
 		bc.Events = failures(s)
 	}

@@ -12,10 +12,11 @@ import (
 )
 
 // outcomes is the engine that is told what sessions come to. First beacons are
-// rows of one batch, by arm and stratum, made once: the test sees rows that
-// look the same for all sessions of a kind.
+// rows of one batch, made once: the test sees rows that look the same for all
+// sessions of a kind.
 type outcomes struct {
 	rows  *batch.Batch
+	row   map[kind]int
 	test  *canary.Test
 	table *session.Table
 	s     session.Session
@@ -27,6 +28,13 @@ type outcomes struct {
 	next int // of back
 }
 
+// kind is all that a first beacon tells.
+type kind struct {
+	stratum               uint8
+	canary                bool
+	user, network, tenant int32
+}
+
 // returned is a session that is entered once more, by its late report.
 type returned struct {
 	index int // of the report among those that arrive in the cell
@@ -35,21 +43,30 @@ type returned struct {
 }
 
 func newOutcomes() *outcomes {
-	o := &outcomes{rows: newBatch()}
+	o := &outcomes{rows: newBatch(), row: map[kind]int{}}
 	for arm := range 2 {
 		o.well[arm] = session.Key{Tenant: labTenant, App: "lab", ID: fmt.Sprintf("well-%d", arm)}
-		for k := range strata {
-			bc := firstBeacon(&visit{stratum: uint8(k), canary: arm == 1}, "any")
-			o.rows.Append(1, 0, &bc)
-		}
 	}
 	return o
+}
+
+// rowOf returns the row of a session's first beacon.
+func (o *outcomes) rowOf(v *visit) int {
+	k := kind{v.stratum, v.canary, v.user, v.network, v.tenant}
+	row, ok := o.row[k]
+	if !ok {
+		row = o.rows.Len()
+		o.row[k] = row
+		bc := o.names.first(v)
+		o.rows.Append(1, 0, &bc)
+	}
+	return row
 }
 
 func (o *outcomes) begin(r canary.Rollout) *canary.Test {
 	o.test, o.table = canary.NewTest(labTenant, r, origin), session.NewTable()
 	for arm, k := range o.well {
-		o.table.Sessions[k] = &session.Session{Key: k, Beacons: 2, Enrolled: []session.Enrollment{{Rollout: r.ID, Canary: arm == 1}}}
+		o.table.Sessions[k] = &session.Session{Key: k, Beacons: 2, Seen: allSeen, Enrolled: []session.Enrollment{{Rollout: r.ID, Canary: arm == 1}}}
 	}
 	return o.test
 }
@@ -89,7 +106,7 @@ func (o *outcomes) enroll(v *visit, at int64, silent bool) {
 		key.ID = o.names.of(v.number)
 	}
 	o.s = session.Session{Key: key, Entered: at, Last: at, Beacons: 1, Enrolled: o.s.Enrolled[:0]}
-	o.test.Enter(&o.s, o.rows, arm*len(strata)+int(v.stratum))
+	o.test.Enter(&o.s, o.rows, o.rowOf(v))
 	v.place = o.s.Enrolled[0]
 	if silent {
 		s := o.s
@@ -126,24 +143,38 @@ func newBatch() *batch.Batch {
 	return batch.New(batch.Partition{Tenant: id, App: "lab", Release: "lab"})
 }
 
-// firstBeacon returns the beacon with a session's exposure.
-func firstBeacon(v *visit, id string) event.Beacon {
+// allSeen is what a session reports of which nothing is missing.
+const allSeen = session.Shown | session.SeenLCP | session.SeenINP | session.SeenCLS
+
+// first returns the beacon with a session's exposure.
+func (n *names) first(v *visit) event.Beacon {
 	variant := "baseline"
 	if v.canary {
 		variant = "canary"
 	}
-	return event.Beacon{SDK: "lab/1", App: "lab", Release: "lab", Session: id, Sent: v.at, Received: v.at,
+	bc := event.Beacon{SDK: "lab/1", App: "lab", Release: "lab", Session: n.of(v.number), Sent: v.at, Received: v.at,
 		Arms:   []event.Arm{{Change: "release/2", Variant: variant}},
 		Ctx:    event.Context{Device: strata[v.stratum]},
 		Events: []event.One{{Kind: event.Exposure, Name: "release/2", Time: v.at}}}
+	if v.user >= 0 {
+		bc.User = n.of(v.user)
+	}
+	if v.network >= 0 {
+		bc.Ctx.Prefix = n.of(v.network)
+	}
+	if v.tenant >= 0 {
+		bc.Ctx.Env = n.of(v.tenant)
+	}
+	return bc
 }
 
-// names holds the ids of sessions, which rollouts share.
+// names holds the ids of sessions, users, networks and customers, which rollouts
+// share.
 type names struct{ ids []string }
 
 func (n *names) of(number int32) string {
 	for len(n.ids) <= int(number) {
-		n.ids = append(n.ids, fmt.Sprintf("session-%d", len(n.ids)))
+		n.ids = append(n.ids, fmt.Sprintf("number-%d", len(n.ids)))
 	}
 	return n.ids[number]
 }

@@ -98,7 +98,7 @@ func (p *play) run(e engine, r canary.Rollout, look func(t *canary.Test, now int
 // visit draws a session and its beacons.
 func (p *play) visit(e engine, c *climate, users []user, at int64, cell int) {
 	w, rng := &p.world, p.rng
-	v := visit{number: p.seen, user: -1, at: at}
+	v := visit{number: p.seen, user: -1, network: -1, tenant: -1, at: at}
 	p.seen++
 	frailty := 1.0
 	if users != nil {

@@ -219,6 +219,8 @@ func (w *world) drawUsers(rng *rand.Rand) []user {
 type visit struct {
 	number  int32
 	user    int32 // -1: its own
+	network int32 // of the client; -1: not known
+	tenant  int32 // the customer within the app; -1: not named
 	at      int64 // when its first beacon arrives, ms
 	seen    int64 // and its second
 	stratum uint8

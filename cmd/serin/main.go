@@ -35,7 +35,7 @@ var commands = []command{
 	{"demo", "[--healthy] [--once]", "run the server with simulated clients and a rollout, to the verdict", demo},
 	{"verdict", "ID [--wait]", "print a rollout's verdict; exit status 0 promote, 10 hold, 20 rollback", verdictCommand},
 	{"backtest", "--tenant T ID", "recompute a rollout's verdicts from its segments and compare", backtest},
-	{"check", "FILE", "check a configuration", check},
+	{"check", "FILE", "check a configuration, a policy or a rollout", check},
 	{"decode", "PROTOCOL [BODY]", "print the events that a recorded request is decoded into", decode},
 	{"quarantine", "list|show|release [ID]", "what the edge holds back: bodies that killed a taster", quarantine},
 	{"load", "--target URL --key K", "send beacons to a server and measure its answers", loadCommand},
