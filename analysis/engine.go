@@ -42,6 +42,7 @@ type Options struct {
 	Every           time.Duration // between evaluations; default 500 ms
 	SealAfter       time.Duration // longest time between seals; default 10 s
 	SealRows        int           // rows that force a seal; default 200,000
+	Policies        Policies      // that rollouts may name
 	Logger          *slog.Logger
 	Now             func() time.Time // default time.Now
 }

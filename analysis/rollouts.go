@@ -28,6 +28,9 @@ type Status struct {
 // Create registers a rollout; sessions count from now on. It answers
 // [canary.ErrInvalid] or [ErrExists].
 func (e *Engine) Create(ctx context.Context, id tenant.ID, r canary.Rollout) (Status, error) {
+	if err := e.o.Policies.resolve(id.String(), &r); err != nil {
+		return Status{}, err
+	}
 	if err := r.Normalize(); err != nil {
 		return Status{}, err
 	}

@@ -2,7 +2,11 @@
 // reads verdicts and decides nothing about them.
 package policy
 
-import "serin.dev/serin/analysis/verdict"
+import (
+	"slices"
+
+	"serin.dev/serin/analysis/verdict"
+)
 
 // Worth reports whether a verdict is worth telling to somebody who was told
 // prev, which is nil before the first one. Worth telling are the first verdict
@@ -16,8 +20,12 @@ func Worth(prev, v *verdict.Verdict) bool {
 	if leading(prev) == leading(v) {
 		return false
 	}
-	return v.Decision != verdict.Hold || leading(v) == verdict.SampleRatio || leading(v) == verdict.Stale || leading(v) == verdict.Override
+	return v.Decision != verdict.Hold || slices.Contains(dataOff, leading(v))
 }
+
+// dataOff are the leading reasons of holds that somebody should look at.
+var dataOff = []verdict.Code{verdict.SampleRatio, verdict.Stale, verdict.Override, verdict.Instruments, verdict.UnequalLoss,
+	verdict.Missing, verdict.Influence, verdict.Advisory}
 
 // leading returns the code of the first reason, empty where there is none.
 func leading(v *verdict.Verdict) verdict.Code {

@@ -22,6 +22,8 @@ func TestWorth(t *testing.T) {
 		{"a promote that ends", v(0, verdict.Promote, verdict.Safe), v(0, verdict.Hold, verdict.Evidence), true},
 		{"another stage", v(0, verdict.Hold, verdict.Collecting), v(1, verdict.Hold, verdict.Collecting), true},
 		{"data that are off", v(0, verdict.Hold, verdict.Evidence), v(0, verdict.Hold, verdict.SampleRatio), true},
+		{"one network decides", v(0, verdict.Hold, verdict.Evidence), v(0, verdict.Hold, verdict.Influence), true},
+		{"an arm that reports less", v(0, verdict.Hold, verdict.Evidence), v(0, verdict.Hold, verdict.Missing), true},
 		{"data that are right again", v(0, verdict.Hold, verdict.SampleRatio), v(0, verdict.Hold, verdict.Evidence), false},
 		{"a person's rollback after ours", v(0, verdict.Rollback, verdict.Harm), v(0, verdict.Rollback, verdict.Override), true},
 		{"without reasons", &verdict.Verdict{}, &verdict.Verdict{}, false},

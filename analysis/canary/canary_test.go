@@ -208,7 +208,7 @@ func TestNormalizeNamesAllFaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{`id: "../x"`, "baseline:", "stages[1].weight: 0.1", "stages[2].weight: 1", "stages[2].deadline", "policy.alpha: 2",
-		`"shoe size"`, `policy.on_deadline: "pray"`, `policy.guardrails: "speed"`, "policy.guardrails.lcp_good.margin: -1"} {
+		`"shoe size"`, `policy.on_deadline: "pray"`, `policy.guardrails.speed: "speed"`, "policy.guardrails.lcp_good.margin: -1"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("no %s in %v", want, err)
 		}

@@ -2,8 +2,6 @@ package canary
 
 import (
 	"math"
-	"slices"
-	"strings"
 
 	"serin.dev/serin/analysis/evalue"
 	"serin.dev/serin/analysis/session"
@@ -35,8 +33,17 @@ type Test struct {
 	Ratio    evalue.Ratio
 	Sessions [2]int64 // by arm: baseline, canary
 	Matured  [2]int64 // sessions older than silence_after
+	Reported [2]int64 // sessions older than report_after
 	Users    sketch.HLL
 	Watch    []Watch // sessions not yet matured, oldest first
+	Reports  []Watch // matured sessions that are younger than report_after, oldest first
+
+	Before Standing  // when the stage began
+	People People    // where a guardrail counts users
+	Parts  []Stratum // the customers of the app, where the policy names them, in the order of their first session
+	// Senders are the networks with most sessions, Failers those with most
+	// failures.
+	Senders, Failers Networks
 
 	// Instruments are the SDKs that measured sessions, in the order of their
 	// first one, at most maxInstruments.
@@ -50,32 +57,13 @@ type Test struct {
 	Why      verdict.Reason
 	grid     *evalue.Grid
 	index    map[string]int
+	parts    map[string]int
 }
 
-// Stratum holds the evidence of one stratum.
-type Stratum struct {
-	Name     string // such as "web/mobile"
-	Sessions [2]int64
-	Marks    [session.Metrics]evalue.Marks
-	Failures [session.Metrics][2]int64
-	Open     []Epoch // epochs that still have at-risk sessions, oldest first
-}
-
-// Instrument is one SDK, by name and version, and the sessions it measured.
-type Instrument struct {
-	SDK      string
-	Sessions [2]int64 // by arm: baseline, canary
-}
-
-// maxInstruments bounds the SDKs that are told apart; the others share one.
-const maxInstruments = 16
-
-// Epoch holds the sessions of one stratum that entered within one epoch.
-type Epoch struct {
-	Start   int64 // Unix ms
-	Closed  bool
-	AtRisk  [session.Metrics][2]int64 // not failed and scored yet
-	Pending [session.Metrics][2]int64 // failed, not scored yet
+// Standing counts what a test had seen at some time.
+type Standing struct {
+	Sessions [2]int64                  // by arm: baseline, canary
+	Failures [session.Metrics][2]int64 // of what the guardrail counts
 }
 
 // Watch is a session whose telemetry is awaited.
@@ -106,6 +94,27 @@ func (t *Test) Restore() {
 	for i := range t.Strata {
 		t.index[t.Strata[i].Name] = i
 	}
+	t.parts = map[string]int{}
+	for i := range t.Parts {
+		t.parts[t.Parts[i].Name] = i
+	}
+	t.Senders.restore()
+	t.Failers.restore()
+	if t.People.Known == nil {
+		t.People.Known = map[uint64]Person{}
+	}
+}
+
+// standing returns what the test has seen by now.
+func (t *Test) standing() Standing {
+	s := Standing{Sessions: t.Sessions}
+	for k := range t.Strata {
+		for m := range session.Metrics {
+			s.Failures[m][0] += t.Strata[k].Failures[m][0]
+			s.Failures[m][1] += t.Strata[k].Failures[m][1]
+		}
+	}
+	return s
 }
 
 func (t *Test) guardrail(m session.Metric) Guardrail {
@@ -113,7 +122,9 @@ func (t *Test) guardrail(m session.Metric) Guardrail {
 }
 
 // SetStage moves the rollout to a stage at a time in Unix ms.
-func (t *Test) SetStage(stage int, at int64) { t.Stage, t.Staged = stage, at }
+func (t *Test) SetStage(stage int, at int64) {
+	t.Stage, t.Staged, t.Before = stage, at, t.standing()
+}
 
 // Enter enrolls a session by its first beacon, which begins at row lo of b. A
 // session that takes no part in the rollout is left alone.
@@ -124,36 +135,62 @@ func (t *Test) Enter(s *session.Session, b *batch.Batch, lo int) {
 	}
 	k := t.stratum(b, lo)
 	st := &t.Strata[k]
-	start := s.Entered - s.Entered%t.Rollout.Policy.Epoch.ms()
-	ep := st.open(start)
+	ep := st.open(s.Entered - s.Entered%t.Rollout.Policy.Epoch.ms())
 	a := side(canary)
-	for m := range session.Metrics {
-		ep.AtRisk[m][a]++
+	e := session.Enrollment{Rollout: t.Rollout.ID, Canary: canary, Stratum: k, Epoch: ep.Start, Network: b.Text(batch.Prefix, lo)}
+	user := b.Text(batch.User, lo)
+	if user == "" {
+		user = s.Key.ID // without a user hash each session counts as one user
 	}
+	leads := false
+	if t.countsUsers() {
+		e.User = hash(user)
+		leads = t.People.meet(e.User, Person{Stratum: k, Epoch: ep.Start, Canary: canary}, s.Entered)
+		e.Leads = leads
+	}
+	for m := range session.Metrics {
+		if leads || !t.ofUsers(m) {
+			ep.AtRisk[m][a]++
+		}
+	}
+	ep.Entered[a]++
 	st.Sessions[a]++
 	t.Sessions[a]++
 	t.Instruments[t.instrument(b.Text(batch.SDK, lo))].Sessions[a]++
 	if canary {
-		user := b.Text(batch.User, lo)
-		if user == "" {
-			user = s.Key.ID // without a user hash each session counts as one user
-		}
 		t.Users.Add(hash(user))
 	}
-	if s.Entered >= t.Staged+t.Rollout.Policy.Settle.ms() {
+	t.Senders.count(e.Network).Sessions[a]++
+	if t.Rollout.Policy.Tenants != "" {
+		e.Part = t.enterPart(b, lo, s.Entered, a, leads)
+		if leads {
+			t.People.place(e.User, e.Part)
+		}
+	}
+	if s.Entered >= t.Staged+t.Rollout.Policy.Settle.ms() && t.Rollout.Policy.Allocation != AllocationFree {
 		t.Ratio.Add(canary, t.Rollout.Stages[t.Stage].Weight)
 	}
 	t.Watch = append(t.Watch, Watch{Key: s.Key, Due: s.Entered + t.Rollout.Policy.SilenceAfter.ms()})
-	s.Enrolled = append(s.Enrolled, session.Enrollment{Rollout: t.Rollout.ID, Canary: canary, Stratum: k, Epoch: ep.Start})
+	s.Enrolled = append(s.Enrolled, e)
 }
 
-// Fail counts a session's first failure of a metric.
+// Fail counts a session's first failure of a metric; where the guardrail
+// counts users, the user's first one.
 func (t *Test) Fail(e session.Enrollment, m session.Metric) {
-	st := &t.Strata[e.Stratum]
+	if t.ofUsers(m) {
+		p, first := t.People.fail(e.User, m)
+		if !first || p.Canary != e.Canary {
+			return
+		}
+		// The user stands where their first session does.
+		e.Stratum, e.Epoch = p.Stratum, p.Epoch
+		e.Part = p.Part
+	}
 	a := side(e.Canary)
-	st.Failures[m][a]++
-	if i, ok := slices.BinarySearchFunc(st.Open, e.Epoch, func(ep Epoch, start int64) int { return int(ep.Start - start) }); ok {
-		st.Open[i].Pending[m][a]++
+	t.Failers.count(e.Network).Failures[m][a]++
+	t.Strata[e.Stratum].fail(e.Epoch, m, a, e.Network)
+	if t.Rollout.Policy.Tenants != "" {
+		t.Parts[e.Part.Customer].fail(e.Part.Epoch, m, a, e.Network)
 	}
 }
 
@@ -171,42 +208,59 @@ func (t *Test) Advance(now int64, table *session.Table) {
 	if now/epoch == before/epoch {
 		return
 	}
+	current, forget := now-now%epoch, now-session.TTL
 	for k := range t.Strata {
-		t.Strata[k].score(t.grid, now-now%epoch, now-session.TTL)
+		t.Strata[k].score(t.grid, current, forget, &t.Failers, k)
 	}
+	length := t.partEpoch()
+	for k := range t.Parts {
+		t.Parts[k].score(t.grid, now-now%length, forget, nil, 0)
+	}
+	t.People.forget(forget)
 }
 
-// listen fails the sessions that were due to have said more by now.
+// listen fails the sessions that were due to have said more by now, and notes
+// what those of the age of report_after lack.
 func (t *Test) listen(table *session.Table) {
+	later := max(t.Rollout.Policy.ReportAfter.ms()-t.Rollout.Policy.SilenceAfter.ms(), 0)
+	t.Watch = t.due(t.Watch, table, func(w Watch, s *session.Session, e session.Enrollment) {
+		t.Matured[side(e.Canary)]++
+		if e.Leads {
+			t.People.Matured[side(e.Canary)]++
+		}
+		if s.Beacons <= 1 {
+			t.Fail(e, session.Telemetry)
+		}
+		t.Reports = append(t.Reports, Watch{Key: w.Key, Due: w.Due + later})
+	})
+	t.Reports = t.due(t.Reports, table, func(_ Watch, s *session.Session, e session.Enrollment) {
+		a := side(e.Canary)
+		t.Reported[a]++
+		for l := range session.Losses {
+			if s.Lacks(l) {
+				t.Strata[e.Stratum].lose(e.Epoch, l, a)
+			}
+		}
+	})
+}
+
+// due takes the watches that are due off the front of a queue, and does what is
+// to be done for each of their sessions that is still known.
+func (t *Test) due(queue []Watch, table *session.Table, do func(Watch, *session.Session, session.Enrollment)) []Watch {
 	n := 0
-	for ; n < len(t.Watch) && t.Watch[n].Due <= t.Now; n++ {
-		s := table.Sessions[t.Watch[n].Key]
+	for ; n < len(queue) && queue[n].Due <= t.Now; n++ {
+		s := table.Sessions[queue[n].Key]
 		if s == nil {
 			continue
 		}
 		for _, e := range s.Enrolled {
-			if e.Rollout != t.Rollout.ID {
-				continue
-			}
-			t.Matured[side(e.Canary)]++
-			if s.Beacons <= 1 {
-				t.Fail(e, session.Telemetry)
+			if e.Rollout == t.Rollout.ID {
+				do(queue[n], s, e)
 			}
 		}
 	}
-	t.Watch = slices.Delete(t.Watch, 0, n)
-}
-
-// instrument returns the index of an SDK.
-func (t *Test) instrument(sdk string) int {
-	if i := slices.IndexFunc(t.Instruments, func(x Instrument) bool { return x.SDK == sdk }); i >= 0 {
-		return i
-	}
-	if len(t.Instruments) == maxInstruments {
-		return maxInstruments - 1
-	}
-	t.Instruments = append(t.Instruments, Instrument{SDK: sdk})
-	return len(t.Instruments) - 1
+	// What is behind the front goes when the queue grows next.
+	return queue[n:]
 }
 
 // Lose counts a session's first loss of events to shedding at the edge. The
@@ -217,139 +271,11 @@ func (t *Test) Lose(e session.Enrollment) {
 	}
 }
 
-// comparable is how many sessions of each arm an instrument must have measured
-// to count as used by both.
-const comparable = 20
-
-// unlike returns an SDK that measured canary sessions and hardly any of the
-// baseline's, where such SDKs measured more than a tenth of the canary's: two
-// SDKs can disagree about the truth, so that what looks like an improvement may
-// be a new instrument.
-func (t *Test) unlike() (sdk Instrument, found bool) {
-	var alone int64
-	for _, i := range t.Instruments {
-		if i.Sessions[0] >= comparable {
-			continue
-		}
-		alone += i.Sessions[1]
-		if i.Sessions[1] > sdk.Sessions[1] {
-			sdk = i
-		}
-	}
-	return sdk, t.Sessions[0] >= comparable && t.Sessions[1] >= comparable && alone > t.Sessions[1]/10
-}
-
-// stratum returns the index of a row's stratum, which is made on first sight.
-// Sessions of any SDK but the first that the test saw have strata of their own:
-// like is compared with like, and measured by the same instrument.
-func (t *Test) stratum(b *batch.Batch, row int) int {
-	parts := make([]string, 0, 4)
-	for _, name := range t.Rollout.Policy.Strata {
-		v := b.Text(column(name), row)
-		if v == "" {
-			v = "unknown"
-		}
-		parts = append(parts, v)
-	}
-	name := strings.Join(parts, "/")
-	if i := t.instrument(b.Text(batch.SDK, row)); i > 0 {
-		name += " by " + t.Instruments[i].SDK
-	}
-	if k, ok := t.index[name]; ok {
-		return k
-	}
-	// A forger can invent strata; past the bound they share one, so that
-	// memory and the weights of the real ones stay.
-	if len(t.Strata) >= maxStrata {
-		name = "other"
-		if k, ok := t.index[name]; ok {
-			return k
-		}
-	}
-	st := Stratum{Name: name}
-	for m := range st.Marks {
-		st.Marks[m] = t.grid.NewMarks()
-	}
-	t.Strata = append(t.Strata, st)
-	t.index[name] = len(t.Strata) - 1
-	return len(t.Strata) - 1
-}
-
-const maxStrata = 64
-
-func column(name string) batch.Column {
-	switch name {
-	case "platform":
-		return batch.Platform
-	case "device":
-		return batch.Device
-	case "network":
-		return batch.Network
-	case "country":
-		return batch.Country
-	case "os":
-		return batch.OS
-	case "browser":
-		return batch.Browser
-	}
-	panic("BUG: a stratum that Normalize let pass: " + name)
-}
-
 func side(canary bool) int {
 	if canary {
 		return 1
 	}
 	return 0
-}
-
-// open returns the epoch for a session that enters at start. Receive times
-// rise but for a clock set back or groups that overtake one another: a session
-// whose epoch is closed already joins the oldest one that is not, since a
-// closed epoch's at-risk counts are frozen.
-func (st *Stratum) open(start int64) *Epoch {
-	i := len(st.Open)
-	for i > 0 && st.Open[i-1].Start >= start && !st.Open[i-1].Closed {
-		i--
-	}
-	if i < len(st.Open) && st.Open[i].Start == start {
-		return &st.Open[i]
-	}
-	if i > 0 && st.Open[i-1].Start >= start {
-		if i < len(st.Open) {
-			return &st.Open[i]
-		}
-		start = st.Open[i-1].Start + 1 // all later ones are closed: an epoch of its own after them
-	}
-	st.Open = slices.Insert(st.Open, i, Epoch{Start: start})
-	return &st.Open[i]
-}
-
-// score closes epochs that began before the current one and scores what is
-// pending in closed ones. Epochs older than forget are dropped: the sessions
-// in them are no longer known.
-func (st *Stratum) score(g *evalue.Grid, current, forget int64) {
-	drop := 0
-	for i := range st.Open {
-		ep := &st.Open[i]
-		if ep.Start >= current {
-			break
-		}
-		ep.Closed = true
-		for m := range session.Metrics {
-			x := ep.Pending[m]
-			if x[0]+x[1] == 0 {
-				continue
-			}
-			g.AddBatch(&st.Marks[m], x[1], x[0], ep.AtRisk[m][1], ep.AtRisk[m][0])
-			ep.AtRisk[m][0] -= x[0]
-			ep.AtRisk[m][1] -= x[1]
-			ep.Pending[m] = [2]int64{}
-		}
-		if ep.Start < forget {
-			drop = i + 1
-		}
-	}
-	st.Open = slices.Delete(st.Open, 0, drop)
 }
 
 // hash spreads a text over 64 bits: FNV-1a with the finalizer of MurmurHash3,

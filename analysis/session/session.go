@@ -78,6 +78,7 @@ type Session struct {
 	Beacons int64    // distinct beacons
 	Failed  uint16
 	Shed    bool // events of it were shed at the edge
+	Seen    Seen // what it reported
 	// Enrolled is where the session counts; written by the owner of the table.
 	Enrolled []Enrollment
 }
@@ -88,6 +89,16 @@ type Enrollment struct {
 	Canary  bool
 	Stratum int
 	Epoch   int64
+	Network string // keyed hash of the network of its first beacon; empty where it is not known
+	User    uint64 // hash of its user, or of the session where it names none; 0 where no guardrail counts users
+	Leads   bool   // it is the one by which its user is counted
+	Part    Part   // its place among the customers of the app, where a policy names them
+}
+
+// Part is a session's place among the customers of an app.
+type Part struct {
+	Customer int
+	Epoch    int64
 }
 
 // Gap returns how many numbers below the highest seen are missing: beacons
@@ -172,6 +183,7 @@ func (t *Table) Admit(k Key, seq uint32, received int64) (*Session, Admission) {
 // until the next call.
 func (t *Table) Fold(s *Session, b *batch.Batch, lo, hi int) (failed []Metric) {
 	for r := lo; r < hi; r++ {
+		s.Seen |= reported(b, r)
 		if m, ok := Failure(b, r); ok && !s.Has(m) {
 			s.Failed |= 1 << m
 			failed = append(failed, m)

@@ -59,6 +59,9 @@ const (
 	Deadline    Code = "deadline"              // the stage's deadline passed without proof of safety
 	Stale       Code = "stale"                 // the analysis is behind the journal
 	Override    Code = "override"              // a person decided; who and why are told
+	Missing     Code = "missing"               // one arm's sessions report less than the other's, or lose more
+	Influence   Code = "influence"             // without one network the verdict would be another
+	Advisory    Code = "advisory_harm"         // a guardrail that is not critical is harmed
 )
 
 // Reason says why, for machines and for people.
@@ -107,7 +110,9 @@ type Effect struct {
 // Log e-values are natural logarithms.
 type Finding struct {
 	Guardrail string  `json:"guardrail"`
-	Stratum   string  `json:"stratum,omitempty"` // empty: all strata
+	Stratum   string  `json:"stratum,omitempty"`  // empty: all strata
+	Customer  string  `json:"customer,omitempty"` // of the app, where the policy names them; empty: all
+	Unit      string  `json:"unit,omitempty"`     // what is counted: user, or sessions where it is empty
 	Sessions  Arms    `json:"sessions"`
 	Failures  Arms    `json:"failures"` // sessions that failed
 	Effect    Effect  `json:"effect"`
@@ -116,6 +121,43 @@ type Finding struct {
 	Margin    float64 `json:"margin,omitempty"` // tolerated worsening of the odds: 0.25 is 25 %
 	Required  bool    `json:"required,omitempty"`
 	Blamed    bool    `json:"blamed,omitempty"`
+	More      *More   `json:"more,omitempty"` // of a required guardrail without proof of safety: what it still needs
+}
+
+// More is about what a proof of safety still needs, if the canary is as good as
+// the baseline and sessions come and fail as they did in the stage so far.
+type More struct {
+	Failures Bound      `json:"failures"` // more that fail, of both arms together; null: the other proof, below the floor, comes first
+	Sessions Bound      `json:"sessions"` // more canary sessions; null: it cannot be told, or none suffice
+	At       *time.Time `json:"at,omitempty"`
+}
+
+// Outlook is what a stage can still come to.
+type Outlook struct {
+	Deadline   time.Time  `json:"deadline"`
+	Promote    *time.Time `json:"promote,omitempty"` // when the last proof is likely; absent where it cannot be told
+	Needs      string     `json:"needs,omitempty"`   // the guardrail whose proof comes last
+	Detectable Bound      `json:"detectable_ratio"`  // the smallest harm, as an odds ratio, that is likely shown by the deadline; null: none
+	Detects    string     `json:"detects,omitempty"` // the guardrail of which that holds
+}
+
+// Loss compares how many sessions of a fixed age lack something, or lost it.
+type Loss struct {
+	Name     string `json:"name"`     // no_show, no_lcp, no_inp, no_cls, seq_gap or client_drop
+	Sessions Arms   `json:"sessions"` // of that age
+	Lost     Arms   `json:"lost"`     // that have the loss
+	Ratio    Bound  `json:"ratio"`    // of the odds; null: there was none
+	LogE     Bound  `json:"log_e"`    // that the arms differ by more than a fifth
+}
+
+// Network is what one network prefix has to do with a verdict.
+type Network struct {
+	Networks int    `json:"networks"`         // seen, up to 64
+	Judged   bool   `json:"judged"`           // whether there were enough of them, and the policy wants it
+	Prefix   string `json:"prefix,omitempty"` // of the one without which the verdict would be another, or the evidence least
+	Sessions Arms   `json:"sessions"`
+	Failures Arms   `json:"failures"` // of all guardrails
+	LogE     Bound  `json:"log_e"`    // the evidence without it, of harm or of the weakest proof of safety; null: it was not asked for
 }
 
 // Radius is how far a change reached and what it did there.
@@ -144,6 +186,9 @@ type Verdict struct {
 	Reasons    []Reason  `json:"reasons"`
 	Sentence   string    `json:"sentence"` // one that a person can act on
 	Policy     string    `json:"policy"`   // digest of the policy in force
+	PolicyName string    `json:"policy_name,omitempty"`
+	Revision   int       `json:"policy_version,omitempty"`
+	Shadow     bool      `json:"shadow,omitempty"` // of a policy that is tried beside the active one: told to nobody, acted on by nobody
 	IssuedAt   time.Time `json:"issued_at"`
 	ValidUntil time.Time `json:"valid_until"` // a promote is a lease; after this it must be read as hold
 	Position   uint64    `json:"position"`    // journal position of the evidence
@@ -154,6 +199,12 @@ type Verdict struct {
 	Findings   []Finding `json:"findings"`
 	Blame      []Finding `json:"blame,omitempty"` // guardrails and strata that e-BH names, strongest first
 	Radius     Radius    `json:"blast_radius"`
+	Losses     []Loss    `json:"losses,omitempty"` // how alike the arms are measured
+	Network    Network   `json:"network"`
+	Outlook    *Outlook  `json:"outlook,omitempty"` // of a hold
+	// Observational says why the arms are not comparable as in an experiment;
+	// empty: they are.
+	Observational string `json:"observational,omitempty"`
 }
 
 // At returns the decision as it must be read at a time: a promote whose lease

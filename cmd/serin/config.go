@@ -67,6 +67,7 @@ type tenantConfig struct {
 	Keys     []keyConfig     `yaml:"keys,omitempty"`
 	Tokens   []tokenConfig   `yaml:"tokens,omitempty"`
 	Webhooks []webhookConfig `yaml:"webhooks,omitempty"`
+	Policies []string        `yaml:"policies,omitempty"` // files of policies that rollouts may name; paths are relative to where serin runs
 }
 
 // quotaConfig is in events per second; 0 is no bound.

@@ -35,10 +35,12 @@ var commands = []command{
 	{"demo", "[--healthy] [--once]", "run the server with simulated clients and a rollout, to the verdict", demo},
 	{"verdict", "ID [--wait]", "print a rollout's verdict; exit status 0 promote, 10 hold, 20 rollback", verdictCommand},
 	{"backtest", "--tenant T ID", "recompute a rollout's verdicts from its segments and compare", backtest},
-	{"check", "FILE", "check a configuration", check},
+	{"check", "FILE", "check a configuration, a policy or a rollout", check},
 	{"decode", "PROTOCOL [BODY]", "print the events that a recorded request is decoded into", decode},
 	{"quarantine", "list|show|release [ID]", "what the edge holds back: bodies that killed a taster", quarantine},
 	{"load", "--target URL --key K", "send beacons to a server and measure its answers", loadCommand},
+	{"lab", "EXPERIMENT", "simulate rollouts through the engine: how often it errs, how soon it finds harm", labCommand},
+	{"judge", "--baseline A --canary B", "compare two columns of numbers", judgeCommand},
 	{"bench", "[--length 10s]", "measure the ingest path end to end", bench},
 }
 

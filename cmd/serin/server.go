@@ -36,6 +36,7 @@ type server struct {
 	logger   *slog.Logger
 	tenants  *tenant.Directory
 	targets  []webhook.Target
+	policies analysis.Policies
 	journal  *journal.Journal
 	events   *journal.Log
 	control  *journal.Log
@@ -62,6 +63,9 @@ func newServer(ctx context.Context, c config, logger *slog.Logger) (_ *server, e
 		return nil, fmt.Errorf("configuration:\n%w", err)
 	}
 	if s.targets, err = c.targets(); err != nil {
+		return nil, fmt.Errorf("configuration:\n%w", err)
+	}
+	if s.policies, err = c.policies(); err != nil {
 		return nil, fmt.Errorf("configuration:\n%w", err)
 	}
 	defer func() {
@@ -210,7 +214,7 @@ func (s *server) controlOnce(ctx context.Context) error {
 		return err
 	}
 	engine, err := analysis.Open(ctx, analysis.Options{Events: s.events, Control: s.control, Segments: segments,
-		Checkpoint: s.c.path("checkpoint"), SealAfter: s.c.SealAfter, Logger: s.logger.With("part", "analysis")})
+		Checkpoint: s.c.path("checkpoint"), SealAfter: s.c.SealAfter, Policies: s.policies, Logger: s.logger.With("part", "analysis")})
 	if err != nil {
 		return err
 	}

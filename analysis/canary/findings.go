@@ -1,0 +1,365 @@
+package canary
+
+import (
+	"cmp"
+	"math"
+	"slices"
+
+	"serin.dev/serin/analysis/evalue"
+	"serin.dev/serin/analysis/session"
+	"serin.dev/serin/analysis/verdict"
+)
+
+// findings fills in the evidence on each guardrail and returns the log of the
+// weighted average of the harm e-processes of the critical ones, which is one
+// itself whatever their dependence.
+func (t *Test) findings(v *verdict.Verdict) (harm float64) {
+	var logs, weights []float64
+	for m := range session.Metrics {
+		g, ok := t.Rollout.Policy.Guardrails[m.String()]
+		if !ok {
+			continue // a rollout from before there was such a guardrail
+		}
+		pooled := t.pooled(m, nil)
+		var failures [2]int64
+		for k := range t.Strata {
+			failures[0] += t.Strata[k].Failures[m][0]
+			failures[1] += t.Strata[k].Failures[m][1]
+		}
+		e := t.harmOf(m, nil)
+		if g.critical() {
+			logs, weights = append(logs, e), append(weights, g.Weight)
+		}
+		f := verdict.Finding{Guardrail: m.String(), Sessions: arms(t.Sessions), Failures: arms(failures),
+			Effect: t.effect(pooled), LogEHarm: verdict.Bound(e), LogESafe: verdict.Bound(t.safeOf(m, nil, nil)),
+			Margin: g.Margin, Required: !g.Optional}
+		if t.ofUsers(m) {
+			f.Unit, f.Sessions = UnitUser, arms(t.People.Met)
+		}
+		v.Findings = append(v.Findings, f)
+	}
+	return evalue.Mean(logs, weights)
+}
+
+// harm returns the log of the evidence of harm of the whole rollout without a
+// network, or with all where it is nil.
+func (t *Test) harm(drop *Network) float64 {
+	var logs, weights []float64
+	for m := range session.Metrics {
+		if g, ok := t.Rollout.Policy.Guardrails[m.String()]; ok && g.critical() {
+			logs, weights = append(logs, t.harmOf(m, drop)), append(weights, g.Weight)
+		}
+	}
+	return evalue.Mean(logs, weights)
+}
+
+// harmOf returns the log of the harm e-process of a guardrail. It is an average
+// of e-processes over the places where an effect can be: a product over strata
+// (one that all share), an average over strata (one that hides in one), and,
+// where the policy names customers, one over sets of them ([evalue.SomeOf]). The
+// k-th stratum in order of appearance weighs 1/((k+1)(k+2)), which sums to 1
+// however many come.
+func (t *Test) harmOf(m session.Metric, drop *Network) float64 {
+	hidden := math.Inf(-1)
+	for k := range t.Strata {
+		hidden = logSum(hidden, t.worse(m, t.marks(k, m, drop))-math.Log(float64((k+1)*(k+2))))
+	}
+	// Strata that did not appear yet stand at 1.
+	hidden = logSum(hidden, -math.Log(float64(len(t.Strata)+1)))
+	shared := t.worse(m, t.pooled(m, drop))
+	if t.Rollout.Policy.Tenants == "" {
+		return logSum(shared, hidden) - math.Ln2
+	}
+	logs := make([]float64, len(t.Parts))
+	for k := range t.Parts {
+		logs[k] = t.worse(m, t.Parts[k].Marks[m])
+	}
+	if drop != nil {
+		// What a network does to one customer is not kept: without it this part
+		// is taken to say nothing.
+		logs = nil
+	}
+	return logSum(logSum(shared, hidden), evalue.SomeOf(logs)) - math.Log(3)
+}
+
+// worse returns the log of the e-process against the null that the canary is
+// not worse, by the guardrail's direction. For either it is half that of more
+// failures and half that of fewer, which is the mixture of the likelihood
+// ratios of 1/1.25, 1/1.8 and 1/2.7 against 1.
+func (t *Test) worse(m session.Metric, marks evalue.Marks) float64 {
+	more := t.grid.Harm(marks)
+	if t.guardrail(m).Direction != DirectionEither {
+		return more
+	}
+	return logSum(more, t.grid.Fewer(marks)) - math.Ln2
+}
+
+// marks returns the marks of a guardrail in a stratum, without a network.
+func (t *Test) marks(k int, m session.Metric, drop *Network) evalue.Marks {
+	marks := t.Strata[k].Marks[m]
+	drop.apply(&marks, m, k)
+	return marks
+}
+
+// pooled returns the marks of a guardrail over all strata, without a network.
+func (t *Test) pooled(m session.Metric, drop *Network) evalue.Marks {
+	all := t.grid.NewMarks()
+	for k := range t.Strata {
+		all.Merge(t.marks(k, m, drop))
+	}
+	return all
+}
+
+// safeOf returns the log of the safety e-process of a guardrail, without a
+// network that fails and sends. Its null is that the canary is worse by the
+// margin and fails more than the floor: either proof suffices, so each has half
+// the weight.
+//
+// The floor's part is the likelihood ratio of the failure share floor/4
+// against floor on matured canary sessions (or users). Without it a guardrail
+// that nobody fails could never be proven safe.
+func (t *Test) safeOf(m session.Metric, failer, sender *Network) float64 {
+	g := t.guardrail(m)
+	ratio, floor := t.proofs(m, g, failer, sender)
+	return logSum(ratio, floor) - math.Ln2
+}
+
+// proofs returns the logs of the two e-processes that [Test.safeOf] averages.
+func (t *Test) proofs(m session.Metric, g Guardrail, failer, sender *Network) (ratio, floor float64) {
+	var failed int64
+	for k := range t.Strata {
+		failed += t.Strata[k].Failures[m][1]
+	}
+	matured := t.Matured[1]
+	if t.ofUsers(m) {
+		matured = t.People.Matured[1]
+	}
+	if failer != nil {
+		failed -= failer.Failures[m][1]
+	}
+	if sender != nil {
+		matured -= sender.Sessions[1]
+	}
+	ok := max(matured-failed, 0)
+	pass, fail := floorFactors(g)
+	return t.grid.Safety(t.pooled(m, failer), g.Margin), float64(ok)*pass + float64(failed)*fail
+}
+
+// floorFactors returns the log likelihood ratios of a session that passes and of
+// one that fails, of the failure share floor/4 against floor.
+func floorFactors(g Guardrail) (pass, fail float64) {
+	p0, p1 := g.Floor, g.Floor/4
+	return math.Log((1 - p1) / (1 - p0)), math.Log(p1 / p0)
+}
+
+// weakest returns the log of the weakest proof of safety of a required
+// guardrail, without a network.
+func (t *Test) weakest(failer, sender *Network) float64 {
+	least := math.Inf(1)
+	for m := range session.Metrics {
+		if g, ok := t.Rollout.Policy.Guardrails[m.String()]; ok && !g.Optional {
+			least = min(least, t.safeOf(m, failer, sender))
+		}
+	}
+	return least
+}
+
+// influence looks for the network without which the evidence is least, shows
+// it, and reports whether the evidence is then below what is needed.
+func (t *Test) influence(v *verdict.Verdict, needed float64, evidence func(failer, sender *Network) float64) bool {
+	least := math.Inf(1)
+	look := func(prefix string) {
+		failer, sender := t.Failers.of(prefix), t.Senders.of(prefix)
+		e := evidence(failer, sender)
+		if e >= least {
+			return
+		}
+		least = e
+		n := verdict.Network{Networks: v.Network.Networks, Judged: true, Prefix: prefix, LogE: verdict.Bound(e)}
+		if sender != nil {
+			n.Sessions = arms(sender.Sessions)
+		}
+		if failer != nil {
+			var x [2]int64
+			for m := range session.Metrics {
+				x[0] += failer.Failures[m][0]
+				x[1] += failer.Failures[m][1]
+			}
+			n.Failures = arms(x)
+		}
+		v.Network = n
+	}
+	for i := range t.Failers.Top {
+		look(t.Failers.Top[i].Prefix)
+	}
+	for i := range t.Senders.Top {
+		if prefix := t.Senders.Top[i].Prefix; t.Failers.of(prefix) == nil {
+			look(prefix)
+		}
+	}
+	return least < needed
+}
+
+// losses shows how alike the arms are measured, and returns the loss with the
+// strongest evidence that they are not, divided by the number of losses: an
+// average over all, of which it is a part, is one e-process.
+func (t *Test) losses(v *verdict.Verdict) (worst verdict.Loss, found bool) {
+	for l := range session.Losses {
+		all, lost := t.grid.NewMarks(), [2]int64{}
+		for k := range t.Strata {
+			all.Merge(t.Strata[k].Lost[l])
+			lost[0] += t.Strata[k].Losses[l][0]
+			lost[1] += t.Strata[k].Losses[l][1]
+		}
+		loss := verdict.Loss{Name: l.String(), Sessions: arms(t.Reported), Lost: arms(lost),
+			Ratio: verdict.Bound(t.grid.Estimate(all)), LogE: verdict.Bound(t.grid.Unlike(all))}
+		v.Losses = append(v.Losses, loss)
+		if slices.Contains(t.Rollout.Policy.Unchecked, loss.Name) {
+			continue
+		}
+		if loss.LogE -= verdict.Bound(math.Log(float64(session.Losses))); !found || loss.LogE > worst.LogE {
+			worst, found = loss, true
+		}
+	}
+	return worst, found
+}
+
+func (t *Test) effect(m evalue.Marks) verdict.Effect {
+	lo, hi := t.grid.Interval(m, intervalAlpha)
+	return verdict.Effect{Ratio: verdict.Bound(t.grid.Estimate(m)), Lo: verdict.Bound(lo), Hi: verdict.Bound(hi), Alpha: intervalAlpha}
+}
+
+// suspect is one hypothesis of whom to blame: a guardrail over all strata, in
+// one of them, or for one customer.
+type suspect struct {
+	metric   session.Metric
+	stratum  int // -1: not of one
+	customer int // likewise
+	logE     float64
+	finding  int // of v.Findings
+}
+
+// suspects lists them, with weights that sum to 1: those with which the same
+// evidence counts for a rollback, so that a rollback that one guardrail alone
+// brings about names it. Guardrails that are not critical have none.
+func (t *Test) suspects(v *verdict.Verdict) (all []suspect, weights []float64) {
+	places := 1.0
+	if len(t.Strata) > 1 { // else the one stratum says the same
+		places++
+	}
+	if len(t.Parts) > 0 {
+		places++
+	}
+	for i, f := range v.Findings {
+		m, _ := session.ParseMetric(f.Guardrail)
+		g := t.guardrail(m)
+		if !g.critical() {
+			continue
+		}
+		weight := g.Weight / places
+		add := func(stratum, customer int, marks evalue.Marks, weight float64) {
+			all, weights = append(all, suspect{m, stratum, customer, t.worse(m, marks), i}), append(weights, weight)
+		}
+		if len(t.Strata) > 1 {
+			add(-1, -1, t.pooled(m, nil), weight)
+		}
+		for k := range t.Strata {
+			// 1/((k+1)(k+2)) over the strata that are there, scaled to sum to 1.
+			n := float64(len(t.Strata))
+			add(k, -1, t.Strata[k].Marks[m], weight*(n+1)/n/float64((k+1)*(k+2)))
+		}
+		for k := range t.Parts {
+			add(-1, k, t.Parts[k].Marks[m], weight/float64(len(t.Parts)))
+		}
+	}
+	return all, weights
+}
+
+// finding is what the evidence on a suspect looks like.
+func (t *Test) finding(v *verdict.Verdict, s suspect) verdict.Finding {
+	f := v.Findings[s.finding]
+	f.LogEHarm, f.LogESafe, f.Margin, f.Required, f.Blamed = verdict.Bound(s.logE), 0, 0, false, false
+	marks := evalue.Marks{}
+	switch {
+	case s.stratum >= 0:
+		st := &t.Strata[s.stratum]
+		f.Stratum, f.Sessions, f.Failures, marks = st.Name, arms(st.Sessions), arms(st.Failures[s.metric]), st.Marks[s.metric]
+	case s.customer >= 0:
+		st := &t.Parts[s.customer]
+		f.Customer, f.Sessions, f.Failures, marks = st.Name, arms(st.Sessions), arms(st.Failures[s.metric]), st.Marks[s.metric]
+	default:
+		g := t.guardrail(s.metric)
+		f.LogESafe, f.Margin, f.Required = v.Findings[s.finding].LogESafe, g.Margin, !g.Optional
+		marks = t.pooled(s.metric, nil)
+	}
+	f.Effect = t.effect(marks)
+	return f
+}
+
+// maxBlame bounds how many are named in one verdict; the strongest are.
+const maxBlame = 64
+
+// blame names the guardrails, strata and customers whose current evidence
+// weighted e-BH rejects at alpha, strongest first, and measures the blast radius
+// by the first of them.
+func (t *Test) blame(v *verdict.Verdict) {
+	v.Radius = verdict.Radius{Sessions: t.Sessions[1], Users: int64(math.Round(t.Users.Estimate()))}
+	all, weights := t.suspects(v)
+	logs := make([]float64, len(all))
+	for i := range logs { // weighted e-BH (Wang & Ramdas 2022, section 4.4): the weights sum to the number of hypotheses
+		logs[i] = all[i].logE + math.Log(weights[i]*float64(len(logs)))
+	}
+	named := map[int]bool{}
+	for _, i := range evalue.EBH(logs, t.Rollout.Policy.Alpha) {
+		named[i] = true
+	}
+	// Evidence in one place tells a person more than nearly the same over all.
+	telling := func(i int) float64 {
+		if all[i].stratum >= 0 || all[i].customer >= 0 {
+			return all[i].logE + 1
+		}
+		return all[i].logE
+	}
+	order := make([]int, len(all))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(i, j int) int { return cmp.Compare(telling(j), telling(i)) })
+	blamed := map[int]bool{} // findings
+	for n, i := range order {
+		blamed[all[i].finding] = blamed[all[i].finding] || named[i]
+		// Where the rollout's evidence suffices, what tells most is shown, if not marked.
+		if !named[i] && (n > 0 || float64(v.LogEHarm) < v.LogNeeded) || len(v.Blame) == maxBlame {
+			continue
+		}
+		f := t.finding(v, all[i])
+		f.Blamed = named[i]
+		v.Blame = append(v.Blame, f)
+	}
+	for i := range v.Findings {
+		v.Findings[i].Blamed = blamed[i]
+	}
+	if f := worst(v); f != nil {
+		x := float64(f.Failures.Canary)
+		excess := func(ratio verdict.Bound) verdict.Bound {
+			if ratio <= 0 {
+				return verdict.Bound(math.Inf(-1))
+			}
+			return verdict.Bound(x * (1 - 1/float64(ratio)))
+		}
+		v.Radius.Excess, v.Radius.ExcessLo, v.Radius.ExcessHi = excess(f.Effect.Ratio), excess(f.Effect.Lo), excess(f.Effect.Hi)
+	}
+}
+
+// worst returns the finding that a verdict should name: the most blamed one,
+// or else the guardrail with the most evidence of harm.
+func worst(v *verdict.Verdict) *verdict.Finding {
+	if len(v.Blame) > 0 {
+		return &v.Blame[0]
+	}
+	if len(v.Findings) == 0 {
+		return nil
+	}
+	f := slices.MaxFunc(v.Findings, func(a, b verdict.Finding) int { return cmp.Compare(a.LogEHarm, b.LogEHarm) })
+	return &f
+}

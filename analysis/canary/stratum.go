@@ -1,0 +1,216 @@
+package canary
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+
+	"serin.dev/serin/analysis/evalue"
+	"serin.dev/serin/analysis/session"
+	"serin.dev/serin/internal/store/batch"
+)
+
+// Stratum holds the evidence of one stratum.
+type Stratum struct {
+	Name     string // such as "web/mobile"
+	Sessions [2]int64
+	Marks    [session.Metrics]evalue.Marks
+	Failures [session.Metrics][2]int64
+	Lost     [session.Losses]evalue.Marks
+	Losses   [session.Losses][2]int64
+	Open     []Epoch // epochs that still have at-risk sessions, oldest first
+}
+
+// Mark is one failure that is not scored yet.
+type Mark struct {
+	Metric  session.Metric
+	Arm     uint8 // 0 is the baseline, 1 the canary
+	Network string
+}
+
+// Epoch holds the sessions of one stratum that entered within one epoch.
+type Epoch struct {
+	Start   int64 // Unix ms
+	Closed  bool
+	AtRisk  [session.Metrics][2]int64 // not failed and scored yet
+	Pending [session.Metrics][2]int64 // failed, not scored yet
+	By      []Mark                    // those, with their networks
+
+	Entered     [2]int64                 // sessions
+	LostScored  [session.Losses][2]int64 // of them with the loss, and scored
+	LostPending [session.Losses][2]int64 // with the loss, not scored yet
+}
+
+// stratum returns the index of a row's stratum, which is made on first sight.
+// Sessions of any SDK but the first that the test saw have strata of their own:
+// like is compared with like, and measured by the same instrument.
+func (t *Test) stratum(b *batch.Batch, row int) int {
+	parts := make([]string, 0, 4)
+	for _, name := range t.Rollout.Policy.Strata {
+		v := b.Text(column(name), row)
+		if v == "" {
+			v = "unknown"
+		}
+		parts = append(parts, v)
+	}
+	name := strings.Join(parts, "/")
+	if i := t.instrument(b.Text(batch.SDK, row)); i > 0 {
+		name += " by " + t.Instruments[i].SDK
+	}
+	if k, ok := t.index[name]; ok {
+		return k
+	}
+	// A forger can invent strata; past the bound they share one, so that
+	// memory and the weights of the real ones stay.
+	if len(t.Strata) >= maxStrata {
+		name = "other"
+		if k, ok := t.index[name]; ok {
+			return k
+		}
+	}
+	st := Stratum{Name: name}
+	for m := range st.Marks {
+		st.Marks[m] = t.grid.NewMarks()
+	}
+	t.Strata = append(t.Strata, st)
+	t.index[name] = len(t.Strata) - 1
+	return len(t.Strata) - 1
+}
+
+const maxStrata = 64
+
+func column(name string) batch.Column {
+	switch name {
+	case "platform":
+		return batch.Platform
+	case "device":
+		return batch.Device
+	case "network":
+		return batch.Network
+	case "country":
+		return batch.Country
+	case "os":
+		return batch.OS
+	case "browser":
+		return batch.Browser
+	}
+	panic("BUG: a stratum that Normalize let pass: " + name)
+}
+
+// open returns the epoch for a session that enters at start. Receive times
+// rise but for a clock set back or groups that overtake one another: a session
+// whose epoch is closed already joins the oldest one that is not, since a
+// closed epoch's at-risk counts are frozen.
+func (st *Stratum) open(start int64) *Epoch {
+	i := len(st.Open)
+	for i > 0 && st.Open[i-1].Start >= start && !st.Open[i-1].Closed {
+		i--
+	}
+	if i < len(st.Open) && st.Open[i].Start == start {
+		return &st.Open[i]
+	}
+	if i > 0 && st.Open[i-1].Start >= start {
+		if i < len(st.Open) {
+			return &st.Open[i]
+		}
+		start = st.Open[i-1].Start + 1 // all later ones are closed: an epoch of its own after them
+	}
+	st.Open = slices.Insert(st.Open, i, Epoch{Start: start})
+	return &st.Open[i]
+}
+
+// find returns the index of an epoch that still has at-risk sessions.
+func (st *Stratum) find(epoch int64) (int, bool) {
+	return slices.BinarySearchFunc(st.Open, epoch, func(ep Epoch, start int64) int { return cmp.Compare(ep.Start, start) })
+}
+
+// fail counts a failure.
+func (st *Stratum) fail(epoch int64, m session.Metric, a int, network string) {
+	st.Failures[m][a]++
+	if i, ok := st.find(epoch); ok {
+		ep := &st.Open[i]
+		ep.Pending[m][a]++
+		ep.By = append(ep.By, Mark{m, uint8(a), network})
+	}
+}
+
+// lose counts a loss.
+func (st *Stratum) lose(epoch int64, l session.Loss, a int) {
+	st.Losses[l][a]++
+	if i, ok := st.find(epoch); ok {
+		st.Open[i].LostPending[l][a]++
+	}
+}
+
+// score closes epochs that began before the current one and scores what is
+// pending in closed ones. Epochs older than forget are dropped: the sessions
+// in them are no longer known. Of each of the networks, which may be nil, it is
+// kept what leaving it out would do to this stratum, the k-th one.
+func (st *Stratum) score(g *evalue.Grid, current, forget int64, networks *Networks, k int) {
+	drop := 0
+	for i := range st.Open {
+		ep := &st.Open[i]
+		if ep.Start >= current {
+			break
+		}
+		ep.Closed = true
+		for m := range session.Metrics {
+			x := ep.Pending[m]
+			if x[0]+x[1] == 0 {
+				continue
+			}
+			if networks != nil {
+				ep.apart(g, m, networks, k)
+			}
+			g.AddBatch(&st.Marks[m], x[1], x[0], ep.AtRisk[m][1], ep.AtRisk[m][0])
+			ep.AtRisk[m][0] -= x[0]
+			ep.AtRisk[m][1] -= x[1]
+			ep.Pending[m] = [2]int64{}
+		}
+		ep.By = nil
+		for l := range session.Losses {
+			x := ep.LostPending[l]
+			if x[0]+x[1] == 0 {
+				continue
+			}
+			g.AddBatch(&st.Lost[l], x[1], x[0], ep.Entered[1]-ep.LostScored[l][1], ep.Entered[0]-ep.LostScored[l][0])
+			ep.LostScored[l][0] += x[0]
+			ep.LostScored[l][1] += x[1]
+			ep.LostPending[l] = [2]int64{}
+		}
+		if ep.Start < forget {
+			drop = i + 1
+		}
+	}
+	st.Open = slices.Delete(st.Open, 0, drop)
+}
+
+// apart works out what the pending failures of a metric would say without those
+// of each network: as if its sessions had not failed.
+func (ep *Epoch) apart(g *evalue.Grid, m session.Metric, networks *Networks, k int) {
+	by := map[string]*[2]int64{}
+	var order []string // of first sight, so that the same rows give the same bits
+	for _, mark := range ep.By {
+		if mark.Metric != m || networks.of(mark.Network) == nil {
+			continue
+		}
+		n := by[mark.Network]
+		if n == nil {
+			n = &[2]int64{}
+			by[mark.Network] = n
+			order = append(order, mark.Network)
+		}
+		n[mark.Arm]++
+	}
+	if len(order) == 0 {
+		return
+	}
+	x := ep.Pending[m]
+	with := g.NewMarks()
+	g.AddBatch(&with, x[1], x[0], ep.AtRisk[m][1], ep.AtRisk[m][0])
+	for _, network := range order {
+		n, without := by[network], g.NewMarks()
+		g.AddBatch(&without, x[1]-n[1], x[0]-n[0], ep.AtRisk[m][1], ep.AtRisk[m][0])
+		networks.remove(network, m, k, without, with)
+	}
+}

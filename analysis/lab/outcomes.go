@@ -1,0 +1,180 @@
+package lab
+
+import (
+	"fmt"
+	"slices"
+
+	"serin.dev/serin/analysis/canary"
+	"serin.dev/serin/analysis/session"
+	"serin.dev/serin/internal/event"
+	"serin.dev/serin/internal/store/batch"
+	"serin.dev/serin/internal/tenant"
+)
+
+// outcomes is the engine that is told what sessions come to. First beacons are
+// rows of one batch, made once: the test sees rows that look the same for all
+// sessions of a kind.
+type outcomes struct {
+	rows  *batch.Batch
+	row   map[kind]int
+	test  *canary.Test
+	table *session.Table
+	s     session.Session
+	well  [2]session.Key // of all sessions that are not silent, by arm
+	names names
+	// Sessions that the table has forgotten and that report in the cell at
+	// hand: they come in between those that begin in it.
+	back []returned
+	next int // of back
+}
+
+// kind is all that a first beacon tells.
+type kind struct {
+	stratum               uint8
+	canary                bool
+	user, network, tenant int32
+}
+
+// returned is a session that is entered once more, by its late report.
+type returned struct {
+	index int // of the report among those that arrive in the cell
+	v     visit
+	at    int64
+}
+
+func newOutcomes() *outcomes {
+	o := &outcomes{rows: newBatch(), row: map[kind]int{}}
+	for arm := range 2 {
+		o.well[arm] = session.Key{Tenant: labTenant, App: "lab", ID: fmt.Sprintf("well-%d", arm)}
+	}
+	return o
+}
+
+// rowOf returns the row of a session's first beacon.
+func (o *outcomes) rowOf(v *visit) int {
+	k := kind{v.stratum, v.canary, v.user, v.network, v.tenant}
+	row, ok := o.row[k]
+	if !ok {
+		row = o.rows.Len()
+		o.row[k] = row
+		bc := o.names.first(v)
+		o.rows.Append(1, 0, &bc)
+	}
+	return row
+}
+
+func (o *outcomes) begin(r canary.Rollout) *canary.Test {
+	o.test, o.table = canary.NewTest(labTenant, r, origin), session.NewTable()
+	for arm, k := range o.well {
+		o.table.Sessions[k] = &session.Session{Key: k, Beacons: 2, Seen: allSeen, Enrolled: []session.Enrollment{{Rollout: r.ID, Canary: arm == 1}}}
+	}
+	return o.test
+}
+
+func (o *outcomes) open(arriving []signal) {
+	o.back, o.next = o.back[:0], 0
+	for i := range arriving {
+		if s := &arriving[i]; s.part == report && s.at-s.v.seen > session.TTL {
+			o.back = append(o.back, returned{i, s.v, s.at})
+		}
+	}
+	slices.SortStableFunc(o.back, func(a, b returned) int { return int(a.at - b.at) })
+}
+
+// until enters who returned up to a time. Nothing is heard of them from then on.
+func (o *outcomes) until(at int64) {
+	for ; o.next < len(o.back) && o.back[o.next].at <= at; o.next++ {
+		r := &o.back[o.next]
+		o.enroll(&r.v, r.at, true)
+	}
+}
+
+func (o *outcomes) enter(v *visit) {
+	o.until(v.at)
+	o.enroll(v, v.at, v.has(session.Telemetry))
+}
+
+// enroll enters a session at a time and notes its place. Of the sessions that
+// are heard of again the table holds one for all.
+func (o *outcomes) enroll(v *visit, at int64, silent bool) {
+	arm := 0
+	if v.canary {
+		arm = 1
+	}
+	key := o.well[arm]
+	if silent {
+		key.ID = o.names.of(v.number)
+	}
+	o.s = session.Session{Key: key, Entered: at, Last: at, Beacons: 1, Enrolled: o.s.Enrolled[:0]}
+	o.test.Enter(&o.s, o.rows, o.rowOf(v))
+	v.place = o.s.Enrolled[0]
+	if silent {
+		s := o.s
+		s.Enrolled = []session.Enrollment{v.place}
+		o.table.Sessions[key] = &s
+	}
+}
+
+func (o *outcomes) close(arrived []signal, end int64) {
+	o.until(end)
+	for _, r := range o.back {
+		arrived[r.index].v.place = r.v.place
+	}
+	for i := range arrived {
+		s := &arrived[i]
+		for m := range session.Metrics {
+			if s.v.has(m) {
+				o.test.Fail(s.v.place, m)
+			}
+		}
+	}
+	o.test.Advance(end, o.table)
+}
+
+func (o *outcomes) needsAll() bool { return false }
+
+const labTenant = "lab"
+
+func newBatch() *batch.Batch {
+	id, err := tenant.Stored(labTenant)
+	if err != nil {
+		panic("BUG: the name of the lab's tenant: " + err.Error())
+	}
+	return batch.New(batch.Partition{Tenant: id, App: "lab", Release: "lab"})
+}
+
+// allSeen is what a session reports of which nothing is missing.
+const allSeen = session.Shown | session.SeenLCP | session.SeenINP | session.SeenCLS
+
+// first returns the beacon with a session's exposure.
+func (n *names) first(v *visit) event.Beacon {
+	variant := "baseline"
+	if v.canary {
+		variant = "canary"
+	}
+	bc := event.Beacon{SDK: "lab/1", App: "lab", Release: "lab", Session: n.of(v.number), Sent: v.at, Received: v.at,
+		Arms:   []event.Arm{{Change: "release/2", Variant: variant}},
+		Ctx:    event.Context{Device: strata[v.stratum]},
+		Events: []event.One{{Kind: event.Exposure, Name: "release/2", Time: v.at}}}
+	if v.user >= 0 {
+		bc.User = n.of(v.user)
+	}
+	if v.network >= 0 {
+		bc.Ctx.Prefix = n.of(v.network)
+	}
+	if v.tenant >= 0 {
+		bc.Ctx.Env = n.of(v.tenant)
+	}
+	return bc
+}
+
+// names holds the ids of sessions, users, networks and customers, which rollouts
+// share.
+type names struct{ ids []string }
+
+func (n *names) of(number int32) string {
+	for len(n.ids) <= int(number) {
+		n.ids = append(n.ids, fmt.Sprintf("number-%d", len(n.ids)))
+	}
+	return n.ids[number]
+}
