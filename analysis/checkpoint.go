@@ -60,6 +60,9 @@ func loadCheckpoint(path string) (checkpoint, error) {
 	if cp.Fold.Tests == nil {
 		cp.Fold.Tests = map[rolloutKey]*canary.Test{}
 	}
+	if cp.Fold.Ended == nil {
+		cp.Fold.Ended = map[rolloutKey]end{}
+	}
 	for _, t := range cp.Fold.Tests {
 		t.Restore()
 	}

@@ -17,7 +17,6 @@ import (
 	"sync"
 	"time"
 
-	"serin.dev/serin/analysis/canary"
 	"serin.dev/serin/analysis/session"
 	"serin.dev/serin/analysis/verdict"
 	"serin.dev/serin/internal/event"
@@ -32,6 +31,7 @@ var (
 	ErrNotFound = errors.New("no such rollout")
 	ErrExists   = errors.New("a rollout with this id exists")
 	ErrStage    = errors.New("stage not allowed")
+	ErrEnded    = errors.New("the rollout has ended")
 )
 
 // Options say what an engine works on.
@@ -143,6 +143,9 @@ func (e *Engine) restore(r placed) {
 	k := rolloutKey{r.Tenant, r.ID}
 	switch {
 	case r.command():
+		if r.Type == TypeShadow {
+			delete(e.latest, k.shadow()) // another trial, or none
+		}
 		e.records[k] = append(e.records[k], r.Record)
 		if r.pos > e.control {
 			e.queue = append(e.queue, r)
@@ -152,6 +155,12 @@ func (e *Engine) restore(r placed) {
 		e.latest[k] = &issued{recorded: *r.Verdict, current: *r.Verdict}
 		// A rollback that was given stays given, wherever the checkpoint stood.
 		if t := e.fold.Tests[k]; t != nil {
+			t.Latch(r.Verdict)
+		}
+	case r.Type == TypeShadowVerdict:
+		e.records[k] = append(e.records[k], r.Record)
+		e.latest[k.shadow()] = &issued{recorded: *r.Verdict, current: *r.Verdict}
+		if t := e.fold.Tests[k.shadow()]; t != nil {
 			t.Latch(r.Verdict)
 		}
 	case r.Type == TypeDelivery:
@@ -164,14 +173,29 @@ func (e *Engine) restore(r placed) {
 func (e *Engine) runQueue(position uint64) {
 	for len(e.queue) > 0 && e.queue[0].Position <= position {
 		r := e.queue[0]
-		apply(e.fold.Tests, r.Record)
+		e.apply(r.Record)
 		e.control = r.pos
 		e.queue = e.queue[1:]
 		// A verdict recorded after this command may have latched.
-		for _, given := range e.records[rolloutKey{r.Tenant, r.ID}] {
-			if given.Verdict != nil {
-				e.fold.Tests[rolloutKey{r.Tenant, r.ID}].Latch(given.Verdict)
+		k := rolloutKey{r.Tenant, r.ID}
+		for _, given := range e.records[k] {
+			switch {
+			case given.Type == TypeVerdict && e.fold.Tests[k] != nil:
+				e.fold.Tests[k].Latch(given.Verdict)
+			case given.Type == TypeShadowVerdict && e.fold.Tests[k.shadow()] != nil && given.At >= e.fold.Tests[k.shadow()].Created:
+				e.fold.Tests[k.shadow()].Latch(given.Verdict)
 			}
+		}
+	}
+}
+
+// apply changes the fold as a command says, and forgets the answers of a trial
+// that it begins or ends.
+func (e *Engine) apply(r Record) {
+	e.fold.apply(r)
+	if r.Type == TypeShadow {
+		if l := e.latest[rolloutKey{r.Tenant, r.ID}.shadow()]; l != nil && l.recorded.IssuedAt.UnixMilli() < r.At {
+			delete(e.latest, rolloutKey{r.Tenant, r.ID}.shadow())
 		}
 	}
 }
@@ -288,37 +312,6 @@ func (e *Engine) evaluateLoop(ctx context.Context, last uint64) error {
 			lastSeal = now
 		}
 	}
-}
-
-// evaluate records the verdicts that differ from the last. The caller holds mu.
-func (e *Engine) evaluate(ctx context.Context, now time.Time) error {
-	for k, t := range e.fold.Tests {
-		v := t.Decide(canary.Question{At: now.UnixMilli(), Position: e.position, Behind: e.behind})
-		prev := e.latest[k]
-		if prev != nil && !transition(&prev.recorded, &v) {
-			v.Number = prev.recorded.Number
-			prev.current = v
-			continue
-		}
-		v.Number = 1
-		if prev != nil {
-			v.Number = prev.recorded.Number + 1
-		}
-		if _, err := e.record(ctx, Record{Type: TypeVerdict, Tenant: k.Tenant, ID: k.ID, At: now.UnixMilli(), Position: e.position, Behind: e.behind, Verdict: &v}); err != nil {
-			return err
-		}
-		e.latest[k] = &issued{recorded: v, current: v}
-		e.metrics.verdict(v.Decision)
-		e.o.Logger.Info("verdict", "tenant", k.Tenant, "rollout", k.ID, "number", v.Number, "decision", v.Decision.String(), "sentence", v.Sentence)
-		close(e.changed)
-		e.changed = make(chan struct{})
-	}
-	return nil
-}
-
-// transition reports whether a verdict says something else than the last one.
-func transition(old, v *verdict.Verdict) bool {
-	return old.Decision != v.Decision || old.Stage != v.Stage || old.Policy != v.Policy || old.Reasons[0].Code != v.Reasons[0].Code
 }
 
 // record appends to the control log. The caller holds mu.

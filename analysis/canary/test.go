@@ -2,6 +2,8 @@ package canary
 
 import (
 	"math"
+	"slices"
+	"strings"
 
 	"serin.dev/serin/analysis/evalue"
 	"serin.dev/serin/analysis/session"
@@ -52,12 +54,41 @@ type Test struct {
 	// fall to the canary as all sessions do.
 	Lost evalue.Ratio
 
+	Trace Trace // the evidence over time
+
 	ForcedBy *Force // a person's decision, if any
 	Latched  bool   // rolled back, for good
 	Why      verdict.Reason
 	grid     *evalue.Grid
 	index    map[string]int
 	parts    map[string]int
+}
+
+// ShadowSuffix ends the ID of the rollout of a test that tries another policy
+// beside the active one. No ID that a client gives can hold it.
+const ShadowSuffix = "#shadow"
+
+// Shadow reports whether the test tries another policy beside the active one.
+func (t *Test) Shadow() bool { return strings.HasSuffix(t.Rollout.ID, ShadowSuffix) }
+
+// Under returns the test's rollout under another policy, for a test beside it:
+// with the policy's stages, or those of the rollout where it has none. It
+// answers [ErrInvalid].
+func (t *Test) Under(p Policy) (Rollout, error) {
+	r := t.Rollout
+	stages := p.Stages
+	if stages == nil {
+		for _, s := range r.Stages {
+			s.OnDeadline = "" // the new policy's to say
+			stages = append(stages, s)
+		}
+	}
+	r.Stages, r.Policy = slices.Clone(stages), p
+	if err := r.Normalize(); err != nil {
+		return Rollout{}, err
+	}
+	r.ID += ShadowSuffix
+	return r, nil
 }
 
 // Standing counts what a test had seen at some time.
@@ -217,6 +248,7 @@ func (t *Test) Advance(now int64, table *session.Table) {
 		t.Parts[k].score(t.grid, now-now%length, forget, nil, 0)
 	}
 	t.People.forget(forget)
+	t.trace(now)
 }
 
 // listen fails the sessions that were due to have said more by now, and notes
