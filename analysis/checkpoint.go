@@ -69,10 +69,10 @@ func loadCheckpoint(path string) (checkpoint, error) {
 	return cp, nil
 }
 
-func saveCheckpoint(path string, cp checkpoint) error {
+func encodeCheckpoint(cp checkpoint) ([]byte, error) {
 	var buf bytes.Buffer
 	if err := gob.NewEncoder(&buf).Encode(cp); err != nil {
-		return fmt.Errorf("write checkpoint: %w", err)
+		return nil, fmt.Errorf("encode checkpoint: %w", err)
 	}
-	return segment.WriteFile(path, buf.Bytes())
+	return buf.Bytes(), nil
 }

@@ -337,25 +337,74 @@ func (e *Engine) record(ctx context.Context, r Record) (uint64, error) {
 // the journal.
 const checkpointRest = 20
 
+// sealing is what one seal makes durable: the state as it stood at a position.
+type sealing struct {
+	from, to   uint64 // positions of the batches
+	batches    []*batch.Batch
+	ledgers    []ledger
+	checkpoint []byte // nil: none is due
+	encoded    time.Duration
+}
+
+// ledger is the records of one rollout.
+type ledger struct {
+	key  rolloutKey
+	n    int
+	data []byte
+}
+
 // seal makes what was folded durable as segments, and now and then, or where it
 // is the last one, the checkpoint that stands for them. A crash leaves segments
-// beyond the checkpoint, which [Open] removes.
+// beyond the checkpoint, which [Open] removes. Files are written without the
+// lock: a sync can take as long as the disk likes, and folding and questions go
+// on meanwhile. Only one seal runs at a time.
 func (e *Engine) seal(ctx context.Context, last bool) error {
+	start := e.o.Now()
+	s, err := e.freeze(last)
+	if s == nil || err != nil {
+		return err
+	}
+	if len(s.batches) > 0 {
+		if _, err := e.o.Segments.Write(ctx, s.from, s.to, s.batches); err != nil {
+			return fmt.Errorf("write segments up to %d: %w", s.to, err)
+		}
+	}
+	for _, l := range s.ledgers {
+		if err := e.o.Segments.PutLedger(l.key.Tenant, l.key.ID, l.data); err != nil {
+			return err
+		}
+	}
+	written := e.o.Now()
+	if s.checkpoint != nil {
+		if err := segment.WriteFile(e.o.Checkpoint, s.checkpoint); err != nil {
+			return fmt.Errorf("write checkpoint: %w", err)
+		}
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, l := range s.ledgers {
+		e.ledgered[l.key] = l.n
+	}
+	if s.checkpoint != nil {
+		e.checkpointed = e.o.Now()
+		e.cost = s.encoded + e.checkpointed.Sub(written)
+	}
+	e.metrics.seals.UpdateDuration(start)
+	return nil
+}
+
+// freeze takes out of the engine what a seal is to write. It returns nil where
+// nothing may be sealed any more.
+func (e *Engine) freeze(last bool) (*sealing, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.broken {
-		return nil
+		return nil, nil
 	}
-	start := e.o.Now()
+	s := &sealing{from: e.sealed + 1, to: e.position}
 	if e.position > e.sealed {
-		var batches []*batch.Batch
 		for _, p := range e.order {
-			batches = append(batches, e.pending[p])
-		}
-		if len(batches) > 0 {
-			if _, err := e.o.Segments.Write(ctx, e.sealed+1, e.position, batches); err != nil {
-				return fmt.Errorf("write segments up to %d: %w", e.position, err)
-			}
+			s.batches = append(s.batches, e.pending[p])
 		}
 	}
 	e.fold.Cells.Forget(e.fold.Table.Now)
@@ -366,22 +415,18 @@ func (e *Engine) seal(ctx context.Context, last bool) error {
 		}
 		data, err := json.MarshalIndent(rs, "", " ")
 		if err != nil {
-			return fmt.Errorf("write ledger of %s: %w", k.ID, err)
+			return nil, fmt.Errorf("write ledger of %s: %w", k.ID, err)
 		}
-		if err := e.o.Segments.PutLedger(k.Tenant, k.ID, data); err != nil {
-			return err
-		}
-		e.ledgered[k] = len(rs)
+		s.ledgers = append(s.ledgers, ledger{k, len(rs), data})
 	}
 	if began := e.o.Now(); last || began.Sub(e.checkpointed) >= checkpointRest*e.cost {
-		if err := saveCheckpoint(e.o.Checkpoint, checkpoint{Version: checkpointVersion, Position: e.position, Control: e.control, Fold: e.fold}); err != nil {
-			return err
+		var err error
+		if s.checkpoint, err = encodeCheckpoint(checkpoint{Version: checkpointVersion, Position: e.position, Control: e.control, Fold: e.fold}); err != nil {
+			return nil, err
 		}
-		e.checkpointed = e.o.Now()
-		e.cost = e.checkpointed.Sub(began)
+		s.encoded = e.o.Now().Sub(began)
 	}
 	e.settle()
 	e.pending, e.order, e.rows, e.sealed = map[batch.Partition]*batch.Batch{}, nil, 0, e.position
-	e.metrics.seals.UpdateDuration(start)
-	return nil
+	return s, nil
 }

@@ -1,6 +1,8 @@
 package analysis
 
 import (
+	"slices"
+
 	"serin.dev/serin/analysis/canary"
 	"serin.dev/serin/analysis/cell"
 	"serin.dev/serin/analysis/session"
@@ -50,7 +52,7 @@ func (e *Engine) Evidence(id tenant.ID, rollout string) (Evidence, error) {
 
 // evidence shows what a test rests on.
 func evidence(s Status, t *canary.Test, records []Record, cells *cell.Store) Evidence {
-	ev := Evidence{Status: s, Trace: t.Trace.Points}
+	ev := Evidence{Status: s, Trace: slices.Clone(t.Trace.Points)}
 	for _, r := range records {
 		if r.Verdict == nil {
 			continue

@@ -173,7 +173,8 @@ func (e *Engine) status(k rolloutKey) Status {
 	}
 	s := Status{Rollout: t.Rollout, Stage: t.Stage, Created: time.UnixMilli(t.Created).UTC(), Staged: time.UnixMilli(t.Staged).UTC(), Verdict: e.answer(k)}
 	if l := e.latest[k.shadow()]; l != nil && e.fold.Tests[k.shadow()] != nil {
-		s.Shadow = &l.current
+		v := l.current // the next evaluation overwrites it
+		s.Shadow = &v
 	}
 	return s
 }
