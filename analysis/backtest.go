@@ -26,66 +26,101 @@ type Replayed struct {
 // segments that its verdicts rest on, so it never speaks of rows that are not
 // there.
 func Backtest(ctx context.Context, s *segment.Store, tenantName, rollout string) ([]Replayed, error) {
-	var records []Record
+	var out []Replayed
+	p, err := newReplay(s, tenantName, rollout)
+	if err != nil {
+		return nil, err
+	}
+	p.verdict = func(r Record) error {
+		again := p.test().Decide(canary.Question{At: r.At, Position: r.Position, Behind: r.Behind})
+		again.Number = r.Verdict.Number
+		given, err := json.Marshal(r.Verdict)
+		if err != nil {
+			return err
+		}
+		same, err := json.Marshal(again)
+		if err != nil {
+			return err
+		}
+		out = append(out, Replayed{Given: *r.Verdict, Again: again, Equal: bytes.Equal(given, same)})
+		return nil
+	}
+	err = p.run(ctx)
+	return out, err
+}
+
+// replay folds the segments of one rollout's app again, and runs the records of
+// its ledger where they were made.
+type replay struct {
+	store   *segment.Store
+	tenant  tenant.ID
+	key     rolloutKey
+	app     string
+	records []Record
+	fold    *fold
+	command func(Record) Record  // what to apply in place of a command; nil: the command
+	verdict func(Record) error   // where a verdict was given
+	time    func(received int64) // before the rows of a beacon are folded; may be nil
+}
+
+func newReplay(s *segment.Store, tenantName, rollout string) (*replay, error) {
+	p := &replay{store: s, key: rolloutKey{tenantName, rollout}, fold: newFold()}
 	err := s.Ledgers(func(t, id string, data []byte) error {
 		if t != tenantName || id != rollout {
 			return nil
 		}
-		return json.Unmarshal(data, &records)
+		return json.Unmarshal(data, &p.records)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read ledger of %s: %w", rollout, err)
 	}
-	if len(records) == 0 || records[0].Rollout == nil {
+	if len(p.records) == 0 || p.records[0].Rollout == nil {
 		return nil, fmt.Errorf("tenant %q, rollout %q: %w", tenantName, rollout, ErrNotFound)
 	}
-	id, err := tenant.Stored(tenantName)
-	if err != nil {
-		return nil, err
-	}
-	app := records[0].Rollout.App
-	f := newFold()
-	k := rolloutKey{tenantName, rollout}
-	var out []Replayed
-	// until runs the records that were made when the fold stood before position.
-	until := func(position uint64) error {
-		for len(records) > 0 && records[0].Position < position {
-			r := records[0]
-			records = records[1:]
-			if r.command() {
-				apply(f.Tests, r)
-				continue
+	p.app = p.records[0].Rollout.App
+	p.tenant, err = tenant.Stored(tenantName)
+	return p, err
+}
+
+// test returns the rollout's test, as far as it has come.
+func (p *replay) test() *canary.Test { return p.fold.Tests[p.key] }
+
+// until runs the records that were made when the fold stood before position.
+func (p *replay) until(position uint64) error {
+	for len(p.records) > 0 && p.records[0].Position < position {
+		r := p.records[0]
+		p.records = p.records[1:]
+		if r.command() {
+			if p.command != nil {
+				r = p.command(r)
 			}
-			if r.Type != TypeVerdict {
-				continue
-			}
-			again := f.Tests[k].Decide(canary.Question{At: r.At, Position: r.Position, Behind: r.Behind})
-			again.Number = r.Verdict.Number
-			given, err := json.Marshal(r.Verdict)
-			if err != nil {
+			p.fold.apply(r)
+		} else if r.Type == TypeVerdict && p.verdict != nil && p.test() != nil {
+			if err := p.verdict(r); err != nil {
 				return err
 			}
-			same, err := json.Marshal(again)
-			if err != nil {
-				return err
-			}
-			out = append(out, Replayed{Given: *r.Verdict, Again: again, Equal: bytes.Equal(given, same)})
 		}
-		return nil
 	}
-	err = s.Replay(ctx, id, app, func(b *batch.Batch, lo, hi int) error {
-		if err := until(b.Position(lo)); err != nil {
+	return nil
+}
+
+func (p *replay) run(ctx context.Context) error {
+	err := p.store.Replay(ctx, p.tenant, p.app, func(b *batch.Batch, lo, hi int) error {
+		if err := p.until(b.Position(lo)); err != nil {
 			return err
 		}
-		se, admission := f.Table.Admit(session.Key{Tenant: tenantName, App: app, ID: b.Text(batch.Session, lo)}, b.Seq(lo), b.Received(lo))
+		se, admission := p.fold.Table.Admit(session.Key{Tenant: p.key.Tenant, App: p.app, ID: b.Text(batch.Session, lo)}, b.Seq(lo), b.Received(lo))
 		if admission == session.Duplicate {
 			return fmt.Errorf("position %d: session %s, seq %d is in the segments twice", b.Position(lo), se.Key.ID, b.Seq(lo))
 		}
-		f.beacon(se, admission == session.First, b, lo, hi)
+		if p.time != nil {
+			p.time(b.Received(lo))
+		}
+		p.fold.beacon(se, admission == session.First, b, lo, hi)
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("replay segments: %w", err)
+		return fmt.Errorf("replay segments: %w", err)
 	}
-	return out, until(math.MaxUint64)
+	return p.until(math.MaxUint64)
 }

@@ -60,16 +60,19 @@ func loadCheckpoint(path string) (checkpoint, error) {
 	if cp.Fold.Tests == nil {
 		cp.Fold.Tests = map[rolloutKey]*canary.Test{}
 	}
+	if cp.Fold.Ended == nil {
+		cp.Fold.Ended = map[rolloutKey]end{}
+	}
 	for _, t := range cp.Fold.Tests {
 		t.Restore()
 	}
 	return cp, nil
 }
 
-func saveCheckpoint(path string, cp checkpoint) error {
+func encodeCheckpoint(cp checkpoint) ([]byte, error) {
 	var buf bytes.Buffer
 	if err := gob.NewEncoder(&buf).Encode(cp); err != nil {
-		return fmt.Errorf("write checkpoint: %w", err)
+		return nil, fmt.Errorf("encode checkpoint: %w", err)
 	}
-	return segment.WriteFile(path, buf.Bytes())
+	return buf.Bytes(), nil
 }

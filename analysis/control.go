@@ -3,6 +3,7 @@ package analysis
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"serin.dev/serin/analysis/canary"
 	"serin.dev/serin/analysis/verdict"
@@ -12,7 +13,7 @@ import (
 // for, and what was answered. The log is all that the state of rollouts is
 // made of (docs/formats/control.md).
 type Record struct {
-	Type     string           `json:"type"` // rollout, stage, override, verdict or delivery
+	Type     string           `json:"type"` // one of the types below
 	Tenant   string           `json:"tenant"`
 	ID       string           `json:"id"`               // of the rollout
 	At       int64            `json:"at"`               // Unix ms
@@ -39,6 +40,11 @@ const (
 	TypeOverride = "override"
 	TypeVerdict  = "verdict"
 	TypeDelivery = "delivery"
+	// TypeShadow begins, or without a rollout ends, the trial of another policy
+	// beside the active one; TypeShadowVerdict is what it says.
+	TypeShadow        = "shadow"
+	TypeShadowVerdict = "shadow_verdict"
+	TypeEnd           = "end" // the rollout ends, and its test is dropped
 )
 
 // ParseRecord reads one entry of the control log.
@@ -53,25 +59,57 @@ func ParseRecord(data []byte) (Record, error) {
 // command reports whether the record changes a test, as against reporting on
 // one.
 func (r *Record) command() bool {
-	return r.Type == TypeRollout || r.Type == TypeStage || r.Type == TypeOverride
+	return slices.Contains([]string{TypeRollout, TypeStage, TypeOverride, TypeShadow, TypeEnd}, r.Type)
 }
 
 // rolloutKey names a rollout among all tenants.
 type rolloutKey struct{ Tenant, ID string }
 
+// shadow is the key of the trial of another policy.
+func (k rolloutKey) shadow() rolloutKey {
+	return rolloutKey{k.Tenant, k.ID + canary.ShadowSuffix}
+}
+
+// end is what is kept of a rollout that has ended.
+type end struct {
+	Rollout         canary.Rollout
+	Stage           int
+	Created, Staged int64 // Unix ms
+}
+
 // apply changes the tests as a command says. Commands were checked before they
-// were recorded.
-func apply(tests map[rolloutKey]*canary.Test, r Record) {
+// were recorded; one on a rollout that has ended changes nothing.
+func (f *fold) apply(r Record) {
 	k := rolloutKey{r.Tenant, r.ID}
+	if r.Type == TypeRollout {
+		f.Tests[k] = canary.NewTest(r.Tenant, *r.Rollout, r.At)
+		return
+	}
+	t, shadow := f.Tests[k], f.Tests[k.shadow()]
+	if t == nil {
+		return
+	}
 	switch r.Type {
-	case TypeRollout:
-		tests[k] = canary.NewTest(r.Tenant, *r.Rollout, r.At)
 	case TypeStage:
-		tests[k].SetStage(r.Stage, r.At)
-	case TypeOverride:
-		tests[k].ForcedBy = r.Force
-		if r.Force.Decision == "" { // withdrawn
-			tests[k].ForcedBy = nil
+		t.SetStage(r.Stage, r.At)
+		if shadow != nil {
+			shadow.SetStage(min(r.Stage, len(shadow.Rollout.Stages)-1), r.At)
 		}
+	case TypeOverride:
+		t.ForcedBy = r.Force
+		if r.Force.Decision == "" { // withdrawn
+			t.ForcedBy = nil
+		}
+	case TypeShadow:
+		delete(f.Tests, k.shadow())
+		if r.Rollout != nil {
+			s := canary.NewTest(r.Tenant, *r.Rollout, r.At)
+			s.SetStage(min(t.Stage, len(s.Rollout.Stages)-1), r.At)
+			f.Tests[k.shadow()] = s
+		}
+	case TypeEnd:
+		f.Ended[k] = end{t.Rollout, t.Stage, t.Created, t.Staged}
+		delete(f.Tests, k)
+		delete(f.Tests, k.shadow())
 	}
 }

@@ -17,7 +17,6 @@ import (
 	"sync"
 	"time"
 
-	"serin.dev/serin/analysis/canary"
 	"serin.dev/serin/analysis/session"
 	"serin.dev/serin/analysis/verdict"
 	"serin.dev/serin/internal/event"
@@ -32,6 +31,7 @@ var (
 	ErrNotFound = errors.New("no such rollout")
 	ErrExists   = errors.New("a rollout with this id exists")
 	ErrStage    = errors.New("stage not allowed")
+	ErrEnded    = errors.New("the rollout has ended")
 )
 
 // Options say what an engine works on.
@@ -144,6 +144,9 @@ func (e *Engine) restore(r placed) {
 	k := rolloutKey{r.Tenant, r.ID}
 	switch {
 	case r.command():
+		if r.Type == TypeShadow {
+			delete(e.latest, k.shadow()) // another trial, or none
+		}
 		e.records[k] = append(e.records[k], r.Record)
 		if r.pos > e.control {
 			e.queue = append(e.queue, r)
@@ -153,6 +156,12 @@ func (e *Engine) restore(r placed) {
 		e.latest[k] = &issued{recorded: *r.Verdict, current: *r.Verdict}
 		// A rollback that was given stays given, wherever the checkpoint stood.
 		if t := e.fold.Tests[k]; t != nil {
+			t.Latch(r.Verdict)
+		}
+	case r.Type == TypeShadowVerdict:
+		e.records[k] = append(e.records[k], r.Record)
+		e.latest[k.shadow()] = &issued{recorded: *r.Verdict, current: *r.Verdict}
+		if t := e.fold.Tests[k.shadow()]; t != nil {
 			t.Latch(r.Verdict)
 		}
 	case r.Type == TypeDelivery:
@@ -165,14 +174,29 @@ func (e *Engine) restore(r placed) {
 func (e *Engine) runQueue(position uint64) {
 	for len(e.queue) > 0 && e.queue[0].Position <= position {
 		r := e.queue[0]
-		apply(e.fold.Tests, r.Record)
+		e.apply(r.Record)
 		e.control = r.pos
 		e.queue = e.queue[1:]
 		// A verdict recorded after this command may have latched.
-		for _, given := range e.records[rolloutKey{r.Tenant, r.ID}] {
-			if given.Verdict != nil {
-				e.fold.Tests[rolloutKey{r.Tenant, r.ID}].Latch(given.Verdict)
+		k := rolloutKey{r.Tenant, r.ID}
+		for _, given := range e.records[k] {
+			switch {
+			case given.Type == TypeVerdict && e.fold.Tests[k] != nil:
+				e.fold.Tests[k].Latch(given.Verdict)
+			case given.Type == TypeShadowVerdict && e.fold.Tests[k.shadow()] != nil && given.At >= e.fold.Tests[k.shadow()].Created:
+				e.fold.Tests[k.shadow()].Latch(given.Verdict)
 			}
+		}
+	}
+}
+
+// apply changes the fold as a command says, and forgets the answers of a trial
+// that it begins or ends.
+func (e *Engine) apply(r Record) {
+	e.fold.apply(r)
+	if r.Type == TypeShadow {
+		if l := e.latest[rolloutKey{r.Tenant, r.ID}.shadow()]; l != nil && l.recorded.IssuedAt.UnixMilli() < r.At {
+			delete(e.latest, rolloutKey{r.Tenant, r.ID}.shadow())
 		}
 	}
 }
@@ -291,37 +315,6 @@ func (e *Engine) evaluateLoop(ctx context.Context, last uint64) error {
 	}
 }
 
-// evaluate records the verdicts that differ from the last. The caller holds mu.
-func (e *Engine) evaluate(ctx context.Context, now time.Time) error {
-	for k, t := range e.fold.Tests {
-		v := t.Decide(canary.Question{At: now.UnixMilli(), Position: e.position, Behind: e.behind})
-		prev := e.latest[k]
-		if prev != nil && !transition(&prev.recorded, &v) {
-			v.Number = prev.recorded.Number
-			prev.current = v
-			continue
-		}
-		v.Number = 1
-		if prev != nil {
-			v.Number = prev.recorded.Number + 1
-		}
-		if _, err := e.record(ctx, Record{Type: TypeVerdict, Tenant: k.Tenant, ID: k.ID, At: now.UnixMilli(), Position: e.position, Behind: e.behind, Verdict: &v}); err != nil {
-			return err
-		}
-		e.latest[k] = &issued{recorded: v, current: v}
-		e.metrics.verdict(v.Decision)
-		e.o.Logger.Info("verdict", "tenant", k.Tenant, "rollout", k.ID, "number", v.Number, "decision", v.Decision.String(), "sentence", v.Sentence)
-		close(e.changed)
-		e.changed = make(chan struct{})
-	}
-	return nil
-}
-
-// transition reports whether a verdict says something else than the last one.
-func transition(old, v *verdict.Verdict) bool {
-	return old.Decision != v.Decision || old.Stage != v.Stage || old.Policy != v.Policy || old.Reasons[0].Code != v.Reasons[0].Code
-}
-
 // record appends to the control log. The caller holds mu.
 func (e *Engine) record(ctx context.Context, r Record) (uint64, error) {
 	data, err := json.Marshal(r)
@@ -345,25 +338,74 @@ func (e *Engine) record(ctx context.Context, r Record) (uint64, error) {
 // the journal.
 const checkpointRest = 20
 
+// sealing is what one seal makes durable: the state as it stood at a position.
+type sealing struct {
+	from, to   uint64 // positions of the batches
+	batches    []*batch.Batch
+	ledgers    []ledger
+	checkpoint []byte // nil: none is due
+	encoded    time.Duration
+}
+
+// ledger is the records of one rollout.
+type ledger struct {
+	key  rolloutKey
+	n    int
+	data []byte
+}
+
 // seal makes what was folded durable as segments, and now and then, or where it
 // is the last one, the checkpoint that stands for them. A crash leaves segments
-// beyond the checkpoint, which [Open] removes.
+// beyond the checkpoint, which [Open] removes. Files are written without the
+// lock: a sync can take as long as the disk likes, and folding and questions go
+// on meanwhile. Only one seal runs at a time.
 func (e *Engine) seal(ctx context.Context, last bool) error {
+	start := e.o.Now()
+	s, err := e.freeze(last)
+	if s == nil || err != nil {
+		return err
+	}
+	if len(s.batches) > 0 {
+		if _, err := e.o.Segments.Write(ctx, s.from, s.to, s.batches); err != nil {
+			return fmt.Errorf("write segments up to %d: %w", s.to, err)
+		}
+	}
+	for _, l := range s.ledgers {
+		if err := e.o.Segments.PutLedger(l.key.Tenant, l.key.ID, l.data); err != nil {
+			return err
+		}
+	}
+	written := e.o.Now()
+	if s.checkpoint != nil {
+		if err := segment.WriteFile(e.o.Checkpoint, s.checkpoint); err != nil {
+			return fmt.Errorf("write checkpoint: %w", err)
+		}
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, l := range s.ledgers {
+		e.ledgered[l.key] = l.n
+	}
+	if s.checkpoint != nil {
+		e.checkpointed = e.o.Now()
+		e.cost = s.encoded + e.checkpointed.Sub(written)
+	}
+	e.metrics.seals.UpdateDuration(start)
+	return nil
+}
+
+// freeze takes out of the engine what a seal is to write. It returns nil where
+// nothing may be sealed any more.
+func (e *Engine) freeze(last bool) (*sealing, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.broken {
-		return nil
+		return nil, nil
 	}
-	start := e.o.Now()
+	s := &sealing{from: e.sealed + 1, to: e.position}
 	if e.position > e.sealed {
-		var batches []*batch.Batch
 		for _, p := range e.order {
-			batches = append(batches, e.pending[p])
-		}
-		if len(batches) > 0 {
-			if _, err := e.o.Segments.Write(ctx, e.sealed+1, e.position, batches); err != nil {
-				return fmt.Errorf("write segments up to %d: %w", e.position, err)
-			}
+			s.batches = append(s.batches, e.pending[p])
 		}
 	}
 	e.fold.Cells.Forget(e.fold.Table.Now)
@@ -374,22 +416,18 @@ func (e *Engine) seal(ctx context.Context, last bool) error {
 		}
 		data, err := json.MarshalIndent(rs, "", " ")
 		if err != nil {
-			return fmt.Errorf("write ledger of %s: %w", k.ID, err)
+			return nil, fmt.Errorf("write ledger of %s: %w", k.ID, err)
 		}
-		if err := e.o.Segments.PutLedger(k.Tenant, k.ID, data); err != nil {
-			return err
-		}
-		e.ledgered[k] = len(rs)
+		s.ledgers = append(s.ledgers, ledger{k, len(rs), data})
 	}
 	if began := e.o.Now(); last || began.Sub(e.checkpointed) >= checkpointRest*e.cost {
-		if err := saveCheckpoint(e.o.Checkpoint, checkpoint{Version: checkpointVersion, Position: e.position, Control: e.control, Fold: e.fold}); err != nil {
-			return err
+		var err error
+		if s.checkpoint, err = encodeCheckpoint(checkpoint{Version: checkpointVersion, Position: e.position, Control: e.control, Fold: e.fold}); err != nil {
+			return nil, err
 		}
-		e.checkpointed = e.o.Now()
-		e.cost = e.checkpointed.Sub(began)
+		s.encoded = e.o.Now().Sub(began)
 	}
 	e.settle()
 	e.pending, e.order, e.rows, e.sealed = map[batch.Partition]*batch.Batch{}, nil, 0, e.position
-	e.metrics.seals.UpdateDuration(start)
-	return nil
+	return s, nil
 }

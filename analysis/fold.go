@@ -14,10 +14,11 @@ type fold struct {
 	Table *session.Table
 	Tests map[rolloutKey]*canary.Test
 	Cells *cell.Store
+	Ended map[rolloutKey]end
 }
 
 func newFold() *fold {
-	return &fold{Table: session.NewTable(), Tests: map[rolloutKey]*canary.Test{}, Cells: cell.NewStore()}
+	return &fold{Table: session.NewTable(), Tests: map[rolloutKey]*canary.Test{}, Cells: cell.NewStore(), Ended: map[rolloutKey]end{}}
 }
 
 // beacon folds the rows [lo, hi) of one beacon that is no duplicate.

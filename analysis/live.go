@@ -3,12 +3,7 @@ package analysis
 import (
 	"cmp"
 	"slices"
-	"time"
 )
-
-// liveFor is how long after its last step a rollout counts as under way. There
-// is no word for its end, and what it put out is in use, or gone, by then.
-const liveFor = 30 * 24 * time.Hour
 
 // Live is what a rollout that is under way names.
 type Live struct {
@@ -18,16 +13,15 @@ type Live struct {
 	Canary, Baseline string
 }
 
-// Live returns the rollouts of all tenants that are under way: those that were
-// not rolled back and went a step within the last 30 days. The edge keeps what
-// they name, however short of room it is.
+// Live returns the rollouts of all tenants that are under way: those that have
+// not ended and were not rolled back. The edge keeps what they name, however
+// short of room it is.
 func (e *Engine) Live() []Live {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	since := e.o.Now().Add(-liveFor).UnixMilli()
 	var all []Live
 	for k, t := range e.fold.Tests {
-		if r := &t.Rollout; !t.Latched && t.Staged >= since {
+		if r := &t.Rollout; !t.Latched && !t.Shadow() {
 			all = append(all, Live{k.Tenant, r.App, r.Change, r.Canary, r.Baseline})
 		}
 	}

@@ -34,7 +34,7 @@ func (e *Engine) Undelivered(tenant, target string, since time.Time, message fun
 		}
 		var prev *verdict.Verdict
 		for _, r := range rs {
-			if r.Verdict == nil {
+			if r.Type != TypeVerdict {
 				continue
 			}
 			if r.Verdict.IssuedAt.After(since) && !e.delivered[deliveryKey{tenant, target, message(r.Verdict)}] {

@@ -8,8 +8,6 @@ import (
 	"time"
 
 	"serin.dev/serin/analysis/canary"
-	"serin.dev/serin/analysis/cell"
-	"serin.dev/serin/analysis/session"
 	"serin.dev/serin/analysis/verdict"
 	"serin.dev/serin/internal/event"
 	"serin.dev/serin/internal/store/batch"
@@ -23,6 +21,12 @@ type Status struct {
 	Created time.Time       `json:"created"`
 	Staged  time.Time       `json:"stage_began"`
 	Verdict verdict.Verdict `json:"verdict"`
+	// Shadow is the newest answer under a policy that is tried beside the
+	// active one, if any.
+	Shadow *verdict.Verdict `json:"shadow,omitempty"`
+	// Ended says that the rollout has ended: its verdict stays, its evidence is
+	// in the segments alone.
+	Ended bool `json:"ended,omitempty"`
 }
 
 // Create registers a rollout; sessions count from now on. It answers
@@ -37,7 +41,7 @@ func (e *Engine) Create(ctx context.Context, id tenant.ID, r canary.Rollout) (St
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	k := rolloutKey{id.String(), r.ID}
-	if _, ok := e.find(k); ok {
+	if e.exists(k) {
 		return Status{}, fmt.Errorf("id %q: %w", r.ID, ErrExists)
 	}
 	if err := e.command(ctx, Record{Type: TypeRollout, Tenant: k.Tenant, ID: k.ID, Rollout: &r}); err != nil {
@@ -54,7 +58,7 @@ func (e *Engine) SetStage(ctx context.Context, id tenant.ID, rollout string, sta
 	k := rolloutKey{id.String(), rollout}
 	t, ok := e.find(k)
 	if !ok {
-		return Status{}, fmt.Errorf("rollout %q: %w", rollout, ErrNotFound)
+		return Status{}, e.absent(k)
 	}
 	if stage < 0 || stage >= len(t.Rollout.Stages) || stage > t.Stage+1 {
 		return Status{}, fmt.Errorf("stage %d: %w: want 0 to %d, one step ahead at most of %d", stage, ErrStage, len(t.Rollout.Stages)-1, t.Stage)
@@ -83,10 +87,49 @@ func (e *Engine) Override(ctx context.Context, id tenant.ID, rollout string, f c
 	defer e.mu.Unlock()
 	k := rolloutKey{id.String(), rollout}
 	if _, ok := e.find(k); !ok {
-		return Status{}, fmt.Errorf("rollout %q: %w", rollout, ErrNotFound)
+		return Status{}, e.absent(k)
 	}
 	f.At = e.o.Now().UnixMilli()
 	if err := e.command(ctx, Record{Type: TypeOverride, Tenant: k.Tenant, ID: k.ID, Force: &f}); err != nil {
+		return Status{}, err
+	}
+	return e.status(k), nil
+}
+
+// absent says why there is no such rollout under way.
+func (e *Engine) absent(k rolloutKey) error {
+	if e.exists(k) {
+		return fmt.Errorf("rollout %q: %w", k.ID, ErrEnded)
+	}
+	return fmt.Errorf("rollout %q: %w", k.ID, ErrNotFound)
+}
+
+// Shadow begins to try a policy beside the active one: sessions count for it
+// from now on, and its verdicts are recorded and shown, told to nobody. It takes
+// the place of one that was tried before; nil ends the trial. It answers
+// [canary.ErrInvalid], [ErrNotFound] or [ErrEnded].
+func (e *Engine) Shadow(ctx context.Context, id tenant.ID, rollout string, p *canary.Policy) (Status, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	k := rolloutKey{id.String(), rollout}
+	t, ok := e.find(k)
+	if !ok {
+		return Status{}, e.absent(k)
+	}
+	r := Record{Type: TypeShadow, Tenant: k.Tenant, ID: k.ID}
+	if p != nil {
+		shadow := t.Rollout
+		shadow.Policy = *p
+		if err := e.o.Policies.resolve(k.Tenant, &shadow); err != nil {
+			return Status{}, err
+		}
+		shadow, err := t.Under(shadow.Policy)
+		if err != nil {
+			return Status{}, err
+		}
+		r.Rollout = &shadow
+	}
+	if err := e.command(ctx, r); err != nil {
 		return Status{}, err
 	}
 	return e.status(k), nil
@@ -101,7 +144,7 @@ func (e *Engine) command(ctx context.Context, r Record) error {
 	if err != nil {
 		return err
 	}
-	apply(e.fold.Tests, r)
+	e.apply(r)
 	e.control = pos
 	if !e.ready {
 		return nil
@@ -109,15 +152,31 @@ func (e *Engine) command(ctx context.Context, r Record) error {
 	return e.evaluate(ctx, now)
 }
 
-// find returns a rollout's test. The caller holds mu.
+// find returns the test of a rollout that is under way. The caller holds mu.
 func (e *Engine) find(k rolloutKey) (*canary.Test, bool) {
 	t, ok := e.fold.Tests[k]
-	return t, ok
+	return t, ok && !t.Shadow()
+}
+
+// exists reports whether there is such a rollout, under way or ended.
+func (e *Engine) exists(k rolloutKey) bool {
+	_, ok := e.find(k)
+	_, ended := e.fold.Ended[k]
+	return ok || ended
 }
 
 func (e *Engine) status(k rolloutKey) Status {
-	t := e.fold.Tests[k]
-	return Status{Rollout: t.Rollout, Stage: t.Stage, Created: time.UnixMilli(t.Created).UTC(), Staged: time.UnixMilli(t.Staged).UTC(), Verdict: e.answer(k)}
+	t, ok := e.find(k)
+	if !ok {
+		end := e.fold.Ended[k]
+		return Status{Rollout: end.Rollout, Stage: end.Stage, Created: time.UnixMilli(end.Created).UTC(), Staged: time.UnixMilli(end.Staged).UTC(), Verdict: e.answer(k), Ended: true}
+	}
+	s := Status{Rollout: t.Rollout, Stage: t.Stage, Created: time.UnixMilli(t.Created).UTC(), Staged: time.UnixMilli(t.Staged).UTC(), Verdict: e.answer(k)}
+	if l := e.latest[k.shadow()]; l != nil && e.fold.Tests[k.shadow()] != nil {
+		v := l.current // the next evaluation overwrites it
+		s.Shadow = &v
+	}
+	return s
 }
 
 // answer returns the newest evaluation, or an unnumbered hold before the first
@@ -126,8 +185,11 @@ func (e *Engine) answer(k rolloutKey) verdict.Verdict {
 	if l := e.latest[k]; l != nil {
 		return l.current
 	}
-	t := e.fold.Tests[k]
-	return verdict.Verdict{Version: 1, Tenant: k.Tenant, Rollout: k.ID, App: t.Rollout.App, Change: t.Rollout.Change,
+	r := e.fold.Ended[k].Rollout
+	if t := e.fold.Tests[k]; t != nil {
+		r = t.Rollout
+	}
+	return verdict.Verdict{Version: 1, Tenant: k.Tenant, Rollout: k.ID, App: r.App, Change: r.Change,
 		Reasons: []verdict.Reason{{Code: verdict.Stale, Text: "no evaluation yet"}}}
 }
 
@@ -136,7 +198,12 @@ func (e *Engine) List(id tenant.ID) []Status {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	var all []Status
-	for k := range e.fold.Tests {
+	for k, t := range e.fold.Tests {
+		if k.Tenant == id.String() && !t.Shadow() {
+			all = append(all, e.status(k))
+		}
+	}
+	for k := range e.fold.Ended {
 		if k.Tenant == id.String() {
 			all = append(all, e.status(k))
 		}
@@ -152,7 +219,7 @@ func (e *Engine) Status(id tenant.ID, rollout string) (Status, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	k := rolloutKey{id.String(), rollout}
-	if _, ok := e.find(k); !ok {
+	if !e.exists(k) {
 		return Status{}, fmt.Errorf("rollout %q: %w", rollout, ErrNotFound)
 	}
 	return e.status(k), nil
@@ -165,7 +232,7 @@ func (e *Engine) Wait(ctx context.Context, id tenant.ID, rollout string, after u
 	for {
 		e.mu.Lock()
 		k := rolloutKey{id.String(), rollout}
-		if _, ok := e.find(k); !ok {
+		if !e.exists(k) {
 			e.mu.Unlock()
 			return verdict.Verdict{}, fmt.Errorf("rollout %q: %w", rollout, ErrNotFound)
 		}
@@ -180,68 +247,6 @@ func (e *Engine) Wait(ctx context.Context, id tenant.ID, rollout string, after u
 		case <-changed:
 		}
 	}
-}
-
-// Evidence is what a rollout's verdicts rest on.
-type Evidence struct {
-	Status
-	History []verdict.Verdict `json:"history"` // all verdicts, oldest first
-	Strata  []StratumEvidence `json:"strata"`
-	Cells   []CellEvidence    `json:"cells"` // of the rollout's app since it was created
-}
-
-// StratumEvidence counts one stratum's sessions and failures.
-type StratumEvidence struct {
-	Name     string                  `json:"name"`
-	Sessions verdict.Arms            `json:"sessions"`
-	Failures map[string]verdict.Arms `json:"failures"` // by guardrail
-}
-
-// CellEvidence sums the cells of one release and metric.
-type CellEvidence struct {
-	Release string        `json:"release"`
-	Metric  string        `json:"metric"`
-	Exposed int64         `json:"exposed"`
-	Failed  int64         `json:"failed"`
-	P75     verdict.Bound `json:"p75"` // of a vital's values; null for a guardrail
-}
-
-// Evidence returns the evidence of one rollout, or [ErrNotFound].
-func (e *Engine) Evidence(id tenant.ID, rollout string) (Evidence, error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	k := rolloutKey{id.String(), rollout}
-	t, ok := e.find(k)
-	if !ok {
-		return Evidence{}, fmt.Errorf("rollout %q: %w", rollout, ErrNotFound)
-	}
-	ev := Evidence{Status: e.status(k)}
-	for _, r := range e.records[k] {
-		if r.Verdict != nil {
-			ev.History = append(ev.History, *r.Verdict)
-		}
-	}
-	for i := range t.Strata {
-		st := &t.Strata[i]
-		se := StratumEvidence{Name: st.Name, Sessions: verdict.Arms{Canary: st.Sessions[1], Baseline: st.Sessions[0]}, Failures: map[string]verdict.Arms{}}
-		for m := range session.Metrics {
-			se.Failures[m.String()] = verdict.Arms{Canary: st.Failures[m][1], Baseline: st.Failures[m][0]}
-		}
-		ev.Strata = append(ev.Strata, se)
-	}
-	from := t.Created - t.Created%60_000
-	for _, row := range e.fold.Cells.Sum(k.Tenant, t.Rollout.App, from, 1<<62) {
-		ev.Cells = append(ev.Cells, cellEvidence(row))
-	}
-	return ev, nil
-}
-
-func cellEvidence(r cell.Row) CellEvidence {
-	c := CellEvidence{Release: r.Release, Metric: r.Metric, Exposed: r.Exposed, Failed: r.Failed, P75: verdict.Unknown}
-	if r.Values != nil {
-		c.P75 = verdict.Bound(r.Values.Quantile(0.75))
-	}
-	return c
 }
 
 // Seen is one recent event, for a person who wants to know what arrives.

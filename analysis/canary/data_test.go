@@ -150,17 +150,17 @@ func TestMissingHolds(t *testing.T) {
 				}
 			}
 		}
-		v := simulateAs(t, r, 8, 6000, 0.2, never, alter(false))
+		v := simulateAs(t, r, 8, 3500, 0.2, never, alter(false))
 		if v.Decision != verdict.Hold || v.Reasons[0].Code != verdict.Missing || !strings.Contains(v.Reasons[0].Text, losing[c.name]) {
 			t.Errorf("%s: %s %+v\n%+v", c.name, v.Decision, v.Reasons, v.Losses)
 		}
-		if v = simulateAs(t, r, 8, 6000, 0.2, never, alter(true)); v.Reasons[0].Code == verdict.Missing {
+		if v = simulateAs(t, r, 8, 3500, 0.2, never, alter(true)); v.Reasons[0].Code == verdict.Missing {
 			t.Errorf("%s of both arms: %+v", c.name, v.Reasons)
 		}
 	}
 	unchecked := r
 	unchecked.Policy.Unchecked = []string{"seq_gap"}
-	v := simulateAs(t, unchecked, 8, 6000, 0.2, never, func(bc *event.Beacon, canary bool) {
+	v := simulateAs(t, unchecked, 8, 3500, 0.2, never, func(bc *event.Beacon, canary bool) {
 		if spread(t, bc); bc.Seq == 1 && canary && number(t, bc)%4 == 0 {
 			bc.Seq++
 		}

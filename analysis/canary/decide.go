@@ -3,6 +3,7 @@ package canary
 import (
 	"fmt"
 	"math"
+	"strings"
 	"time"
 
 	"serin.dev/serin/analysis/session"
@@ -32,7 +33,7 @@ func (t *Test) Decide(q Question) verdict.Verdict {
 	r := &t.Rollout
 	p := &r.Policy
 	stage := r.Stages[t.Stage]
-	v := verdict.Verdict{Version: 1, Tenant: t.Tenant, Rollout: r.ID, App: r.App, Change: r.Change,
+	v := verdict.Verdict{Version: 1, Tenant: t.Tenant, Rollout: strings.TrimSuffix(r.ID, ShadowSuffix), Shadow: t.Shadow(), App: r.App, Change: r.Change,
 		Canary: r.Canary, Baseline: r.Baseline, Stage: t.Stage, Weight: stage.Weight, Policy: r.Digest(), PolicyName: p.Name, Revision: p.Revision,
 		IssuedAt: time.UnixMilli(q.At).UTC(), ValidUntil: time.UnixMilli(q.At + p.Lease.ms()).UTC(), Position: q.Position,
 		Sessions: arms(t.Sessions), LogNeeded: math.Log(1 / p.Alpha), LogERatio: verdict.Bound(t.Ratio.LogE())}

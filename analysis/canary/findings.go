@@ -57,12 +57,12 @@ func (t *Test) harm(drop *Network) float64 {
 // of e-processes over the places where an effect can be: a product over strata
 // (one that all share), an average over strata (one that hides in one), and,
 // where the policy names customers, one over sets of them ([evalue.SomeOf]). The
-// k-th stratum in order of appearance weighs 1/((k+1)(k+2)), which sums to 1
-// however many come.
+// k-th stratum in order of appearance ([Test.rank]) weighs 1/((k+1)(k+2)), which
+// sums to 1 however many come.
 func (t *Test) harmOf(m session.Metric, drop *Network) float64 {
 	hidden := math.Inf(-1)
-	for k := range t.Strata {
-		hidden = logSum(hidden, t.worse(m, t.marks(k, m, drop))-math.Log(float64((k+1)*(k+2))))
+	for rank, k := range t.ranked {
+		hidden = logSum(hidden, t.worse(m, t.marks(k, m, drop))-math.Log(float64((rank+1)*(rank+2))))
 	}
 	// Strata that did not appear yet stand at 1.
 	hidden = logSum(hidden, -math.Log(float64(len(t.Strata)+1)))
@@ -104,7 +104,7 @@ func (t *Test) marks(k int, m session.Metric, drop *Network) evalue.Marks {
 // pooled returns the marks of a guardrail over all strata, without a network.
 func (t *Test) pooled(m session.Metric, drop *Network) evalue.Marks {
 	all := t.grid.NewMarks()
-	for k := range t.Strata {
+	for _, k := range t.ranked {
 		all.Merge(t.marks(k, m, drop))
 	}
 	return all
@@ -206,7 +206,7 @@ func (t *Test) influence(v *verdict.Verdict, needed float64, evidence func(faile
 func (t *Test) losses(v *verdict.Verdict) (worst verdict.Loss, found bool) {
 	for l := range session.Losses {
 		all, lost := t.grid.NewMarks(), [2]int64{}
-		for k := range t.Strata {
+		for _, k := range t.ranked {
 			all.Merge(t.Strata[k].Lost[l])
 			lost[0] += t.Strata[k].Losses[l][0]
 			lost[1] += t.Strata[k].Losses[l][1]
@@ -263,10 +263,10 @@ func (t *Test) suspects(v *verdict.Verdict) (all []suspect, weights []float64) {
 		if len(t.Strata) > 1 {
 			add(-1, -1, t.pooled(m, nil), weight)
 		}
-		for k := range t.Strata {
+		for rank, k := range t.ranked {
 			// 1/((k+1)(k+2)) over the strata that are there, scaled to sum to 1.
 			n := float64(len(t.Strata))
-			add(k, -1, t.Strata[k].Marks[m], weight*(n+1)/n/float64((k+1)*(k+2)))
+			add(k, -1, t.Strata[k].Marks[m], weight*(n+1)/n/float64((rank+1)*(rank+2)))
 		}
 		for k := range t.Parts {
 			add(-1, k, t.Parts[k].Marks[m], weight/float64(len(t.Parts)))

@@ -99,7 +99,7 @@ func outlookSentence(v *verdict.Verdict) (s string) {
 	if math.IsInf(float64(o.Detectable), 1) || math.IsNaN(float64(o.Detectable)) {
 		return s + fmt.Sprintf(" This stage can show no harm by %s.", clock(o.Deadline, v.IssuedAt))
 	}
-	return s + fmt.Sprintf(" This stage can at best show %s that are %.1f times as common by %s.", failing[o.Detects], float64(o.Detectable), clock(o.Deadline, v.IssuedAt))
+	return s + fmt.Sprintf(" This stage can at best show %s that are %.3g times as common by %s.", failing[o.Detects], float64(o.Detectable), clock(o.Deadline, v.IssuedAt))
 }
 
 // clock spells a time for a person, with its date if that is another than now's.

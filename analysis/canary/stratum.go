@@ -13,6 +13,7 @@ import (
 // Stratum holds the evidence of one stratum.
 type Stratum struct {
 	Name     string // such as "web/mobile"
+	First    int64  // start of the epoch in which it was first seen, Unix ms
 	Sessions [2]int64
 	Marks    [session.Metrics]evalue.Marks
 	Failures [session.Metrics][2]int64
@@ -72,9 +73,25 @@ func (t *Test) stratum(b *batch.Batch, row int) int {
 	for m := range st.Marks {
 		st.Marks[m] = t.grid.NewMarks()
 	}
+	st.First = t.Now - t.Now%t.Rollout.Policy.Epoch.ms()
 	t.Strata = append(t.Strata, st)
 	t.index[name] = len(t.Strata) - 1
+	t.rank()
 	return len(t.Strata) - 1
+}
+
+// rank orders the strata by the epoch of their first session and their name, so
+// that the order in which sessions come within an epoch moves no weight. A
+// stratum of the epoch that is open has no evidence yet.
+func (t *Test) rank() {
+	t.ranked = t.ranked[:0]
+	for k := range t.Strata {
+		t.ranked = append(t.ranked, k)
+	}
+	slices.SortFunc(t.ranked, func(i, j int) int {
+		a, b := &t.Strata[i], &t.Strata[j]
+		return cmp.Or(cmp.Compare(a.First, b.First), cmp.Compare(a.Name, b.Name))
+	})
 }
 
 const maxStrata = 64

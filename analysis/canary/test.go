@@ -2,6 +2,8 @@ package canary
 
 import (
 	"math"
+	"slices"
+	"strings"
 
 	"serin.dev/serin/analysis/evalue"
 	"serin.dev/serin/analysis/session"
@@ -52,12 +54,42 @@ type Test struct {
 	// fall to the canary as all sessions do.
 	Lost evalue.Ratio
 
+	Trace Trace // the evidence over time
+
 	ForcedBy *Force // a person's decision, if any
 	Latched  bool   // rolled back, for good
 	Why      verdict.Reason
 	grid     *evalue.Grid
 	index    map[string]int
 	parts    map[string]int
+	ranked   []int // indices of Strata, see rank
+}
+
+// ShadowSuffix ends the ID of the rollout of a test that tries another policy
+// beside the active one. No ID that a client gives can hold it.
+const ShadowSuffix = "#shadow"
+
+// Shadow reports whether the test tries another policy beside the active one.
+func (t *Test) Shadow() bool { return strings.HasSuffix(t.Rollout.ID, ShadowSuffix) }
+
+// Under returns the test's rollout under another policy, for a test beside it:
+// with the policy's stages, or those of the rollout where it has none. It
+// answers [ErrInvalid].
+func (t *Test) Under(p Policy) (Rollout, error) {
+	r := t.Rollout
+	stages := p.Stages
+	if stages == nil {
+		for _, s := range r.Stages {
+			s.OnDeadline = "" // the new policy's to say
+			stages = append(stages, s)
+		}
+	}
+	r.Stages, r.Policy = slices.Clone(stages), p
+	if err := r.Normalize(); err != nil {
+		return Rollout{}, err
+	}
+	r.ID += ShadowSuffix
+	return r, nil
 }
 
 // Standing counts what a test had seen at some time.
@@ -94,6 +126,7 @@ func (t *Test) Restore() {
 	for i := range t.Strata {
 		t.index[t.Strata[i].Name] = i
 	}
+	t.rank()
 	t.parts = map[string]int{}
 	for i := range t.Parts {
 		t.parts[t.Parts[i].Name] = i
@@ -170,7 +203,7 @@ func (t *Test) Enter(s *session.Session, b *batch.Batch, lo int) {
 	if s.Entered >= t.Staged+t.Rollout.Policy.Settle.ms() && t.Rollout.Policy.Allocation != AllocationFree {
 		t.Ratio.Add(canary, t.Rollout.Stages[t.Stage].Weight)
 	}
-	t.Watch = append(t.Watch, Watch{Key: s.Key, Due: s.Entered + t.Rollout.Policy.SilenceAfter.ms()})
+	t.Watch = await(t.Watch, Watch{Key: s.Key, Due: s.Entered + t.Rollout.Policy.SilenceAfter.ms()})
 	s.Enrolled = append(s.Enrolled, e)
 }
 
@@ -203,12 +236,12 @@ func (t *Test) Advance(now int64, table *session.Table) {
 	}
 	before := t.Now
 	t.Now = now
-	t.listen(table)
 	epoch := t.Rollout.Policy.Epoch.ms()
 	if now/epoch == before/epoch {
 		return
 	}
 	current, forget := now-now%epoch, now-session.TTL
+	t.listen(table, current)
 	for k := range t.Strata {
 		t.Strata[k].score(t.grid, current, forget, &t.Failers, k)
 	}
@@ -217,23 +250,26 @@ func (t *Test) Advance(now int64, table *session.Table) {
 		t.Parts[k].score(t.grid, now-now%length, forget, nil, 0)
 	}
 	t.People.forget(forget)
+	t.trace(now)
 }
 
-// listen fails the sessions that were due to have said more by now, and notes
-// what those of the age of report_after lack.
-func (t *Test) listen(table *session.Table) {
+// listen fails the sessions that were due to have said more before the current
+// epoch, and notes what those of the age of report_after lack. It waits for the
+// epoch to end so that the order of beacons within it does not matter.
+func (t *Test) listen(table *session.Table, current int64) {
 	later := max(t.Rollout.Policy.ReportAfter.ms()-t.Rollout.Policy.SilenceAfter.ms(), 0)
-	t.Watch = t.due(t.Watch, table, func(w Watch, s *session.Session, e session.Enrollment) {
+	t.Watch = t.due(t.Watch, table, current, func(w Watch, s *session.Session, e session.Enrollment) {
 		t.Matured[side(e.Canary)]++
 		if e.Leads {
 			t.People.Matured[side(e.Canary)]++
 		}
-		if s.Beacons <= 1 {
+		// The beacon that ends an epoch may be this session's.
+		if s.Beacons <= 1 || s.Spoke >= current {
 			t.Fail(e, session.Telemetry)
 		}
-		t.Reports = append(t.Reports, Watch{Key: w.Key, Due: w.Due + later})
+		t.Reports = await(t.Reports, Watch{Key: w.Key, Due: w.Due + later})
 	})
-	t.Reports = t.due(t.Reports, table, func(_ Watch, s *session.Session, e session.Enrollment) {
+	t.Reports = t.due(t.Reports, table, current, func(_ Watch, s *session.Session, e session.Enrollment) {
 		a := side(e.Canary)
 		t.Reported[a]++
 		for l := range session.Losses {
@@ -244,11 +280,20 @@ func (t *Test) listen(table *session.Table) {
 	})
 }
 
-// due takes the watches that are due off the front of a queue, and does what is
+// await puts a watch in its place of a queue. Nearly all belong at the end.
+func await(queue []Watch, w Watch) []Watch {
+	i := len(queue)
+	for i > 0 && queue[i-1].Due > w.Due {
+		i--
+	}
+	return slices.Insert(queue, i, w)
+}
+
+// due takes the watches that were due by the current epoch off the front of a queue, and does what is
 // to be done for each of their sessions that is still known.
-func (t *Test) due(queue []Watch, table *session.Table, do func(Watch, *session.Session, session.Enrollment)) []Watch {
+func (t *Test) due(queue []Watch, table *session.Table, current int64, do func(Watch, *session.Session, session.Enrollment)) []Watch {
 	n := 0
-	for ; n < len(queue) && queue[n].Due <= t.Now; n++ {
+	for ; n < len(queue) && queue[n].Due <= current; n++ {
 		s := table.Sessions[queue[n].Key]
 		if s == nil {
 			continue

@@ -180,17 +180,27 @@ func TestRollout(t *testing.T) {
 	}
 }
 
-// TestExample keeps the policy that the documentation shows readable.
-func TestExample(t *testing.T) {
-	data, err := os.ReadFile("testdata/web.yaml")
-	if err != nil {
-		t.Fatal(err)
+// TestExamples keeps the policies that the documentation shows readable.
+func TestExamples(t *testing.T) {
+	read := func(file string) string {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(data)
 	}
-	if _, err := Policy("web.yaml", data); err != nil {
-		t.Error(err)
+	_, page, _ := strings.Cut(read("../../docs/policies.md"), "```yaml\n")
+	page, _, found := strings.Cut(page, "```")
+	if !found {
+		t.Fatal("docs/policies.md shows no policy")
 	}
-	if kind, ok := Kind(data); !ok || kind != KindPolicy {
-		t.Errorf("kind %q", kind)
+	for name, text := range map[string]string{"docs/policies.md": page, "web.yaml": read("testdata/web.yaml")} {
+		if _, err := Policy(name, []byte(text)); err != nil {
+			t.Error(err)
+		}
+		if kind, ok := Kind([]byte(text)); !ok || kind != KindPolicy {
+			t.Errorf("%s: kind %q", name, kind)
+		}
 	}
 }
 

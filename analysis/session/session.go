@@ -76,6 +76,7 @@ type Session struct {
 	Sparse  []uint32
 	Hashed  []uint32 // the newest numbers from event.Unordered on, which have no order
 	Beacons int64    // distinct beacons
+	Spoke   int64    // receive time of the second of them; 0 before it came
 	Failed  uint16
 	Shed    bool // events of it were shed at the edge
 	Seen    Seen // what it reported
@@ -171,7 +172,9 @@ func (t *Table) Admit(k Key, seq uint32, received int64) (*Session, Admission) {
 		s.Sparse = append(s.Sparse, seq)
 	}
 	s.Last = max(s.Last, received)
-	s.Beacons++
+	if s.Beacons++; s.Beacons == 2 {
+		s.Spoke = received
+	}
 	if !ok {
 		return s, First
 	}

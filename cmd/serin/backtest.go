@@ -5,8 +5,13 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"os"
+	"slices"
+	"time"
 
 	"serin.dev/serin/analysis"
+	"serin.dev/serin/analysis/policyfile"
+	"serin.dev/serin/analysis/verdict"
 	"serin.dev/serin/internal/store/segment"
 )
 
@@ -16,13 +21,26 @@ func backtest(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 	fs := flag.NewFlagSet("backtest", flag.ContinueOnError)
 	segments := fs.String("segments", "serin-data/segments", "`folder` of the segments")
 	tenantName := fs.String("tenant", "", "`tenant` of the rollout")
-	rest, err := parse(fs, args, 1, stderr)
+	policy := fs.String("policy", "", "`file` of a policy to try in place of the recorded one: what would have differed is printed")
+	all := fs.Bool("all", false, "with a policy: of all of the tenant's rollouts, none is named")
+	want := 1
+	if slices.Contains(args, "--all") || slices.Contains(args, "-all") {
+		want = 0
+	}
+	rest, err := parse(fs, args, want, stderr)
 	if err != nil {
 		return err
+	}
+	if *all && *policy == "" {
+		fmt.Fprintln(stderr, "serin backtest: all: want it with a policy")
+		return errUsage
 	}
 	s, err := segment.OpenReadOnly(*segments)
 	if err != nil {
 		return err
+	}
+	if *policy != "" {
+		return tryPolicy(ctx, s, *tenantName, rest, *policy, stdout)
 	}
 	replayed, err := analysis.Backtest(ctx, s, *tenantName, rest[0])
 	if err != nil {
@@ -43,4 +61,73 @@ func backtest(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 		return exit(1)
 	}
 	return nil
+}
+
+// tryPolicy replays rollouts under another policy, and prints what would have
+// differed. That something would is no failure: the exit status is 0.
+func tryPolicy(ctx context.Context, s *segment.Store, tenantName string, rollouts []string, file string, stdout io.Writer) error {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return fmt.Errorf("read policy: %w", err)
+	}
+	p, err := policyfile.Policy(file, data)
+	if err != nil {
+		return told(err)
+	}
+	if len(rollouts) == 0 {
+		if rollouts, err = analysis.Recorded(s, tenantName); err != nil {
+			return err
+		}
+	}
+	differing := 0
+	for _, id := range rollouts {
+		d, err := analysis.Try(ctx, s, tenantName, id, p)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(stdout, "rollout %s under policy %s, version %d\n", id, p.Name, p.Revision)
+		printVerdicts(stdout, "given", d.Given)
+		printVerdicts(stdout, "would", d.Would)
+		differs := false
+		for stage := range d.Rollout.Stages {
+			given, was := analysis.Final(d.Given, stage)
+			would, is := analysis.Final(d.Would, stage)
+			if was || is {
+				text := compare(given, was, would, is)
+				differs = differs || text != "the same"
+				fmt.Fprintf(stdout, "  stage %d: %s\n", stage, text)
+			}
+		}
+		if differs {
+			differing++
+		}
+	}
+	fmt.Fprintf(stdout, "%d rollouts tried, %d would have been decided otherwise\n", len(rollouts), differing)
+	return nil
+}
+
+func printVerdicts(w io.Writer, whose string, vs []verdict.Verdict) {
+	for i := range vs {
+		v := &vs[i]
+		fmt.Fprintf(w, "  %s  %s  stage %d  %-8s  %-22s  ln e harm %8.3f\n", whose, v.IssuedAt.Format("2006-01-02 15:04:05"), v.Stage, v.Decision, v.Reasons[0].Code, float64(v.LogEHarm))
+	}
+}
+
+// compare says in words how the first decisions of a stage differ.
+func compare(given verdict.Verdict, was bool, would verdict.Verdict, is bool) string {
+	switch {
+	case !was:
+		return fmt.Sprintf("no decision was given, and %s would have been: %s", would.Decision, would.Sentence)
+	case !is:
+		return fmt.Sprintf("%s was given, and no decision would have been", given.Decision)
+	case given.Decision != would.Decision:
+		return fmt.Sprintf("%s was given, and %s would have been: %s", given.Decision, would.Decision, would.Sentence)
+	}
+	switch d := would.IssuedAt.Sub(given.IssuedAt).Round(time.Second); {
+	case d > 0:
+		return fmt.Sprintf("%s, %v later", given.Decision, d)
+	case d < 0:
+		return fmt.Sprintf("%s, %v sooner", given.Decision, -d)
+	}
+	return "the same"
 }

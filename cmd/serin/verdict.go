@@ -125,7 +125,7 @@ func call(ctx context.Context, method, u, token string, body io.Reader) ([]byte,
 		return nil, err
 	}
 	defer res.Body.Close()
-	data, err := io.ReadAll(io.LimitReader(res.Body, 4<<20))
+	data, err := io.ReadAll(io.LimitReader(res.Body, 32<<20))
 	if err != nil {
 		return nil, err
 	}

@@ -84,6 +84,7 @@ func (a *API) table() []route {
 		{Route{"GET", "/v1/rollouts/{id}", tenant.Viewer}, a.status, false},
 		{Route{"POST", "/v1/rollouts/{id}/stage", tenant.Releaser}, a.stage, false},
 		{Route{"POST", "/v1/rollouts/{id}/override", tenant.Releaser}, a.override, false},
+		{Route{"POST", "/v1/rollouts/{id}/shadow", tenant.Releaser}, a.shadow, false},
 		{Route{"GET", "/v1/rollouts/{id}/verdict", tenant.Viewer}, a.verdict, false},
 		{Route{"GET", "/v1/rollouts/{id}/evidence", tenant.Viewer}, a.evidence, false},
 		{Route{"GET", "/v1/events", tenant.Viewer}, a.events, false},
@@ -137,7 +138,7 @@ func (a *API) explain(w http.ResponseWriter, r *http.Request, access tenant.Acce
 	switch {
 	case errors.Is(err, analysis.ErrNotFound):
 		fail(w, http.StatusNotFound, "not_found", err.Error())
-	case errors.Is(err, analysis.ErrExists), errors.Is(err, analysis.ErrStage):
+	case errors.Is(err, analysis.ErrExists), errors.Is(err, analysis.ErrStage), errors.Is(err, analysis.ErrEnded):
 		fail(w, http.StatusConflict, "conflict", err.Error())
 	case errors.As(err, &bad), errors.Is(err, canary.ErrInvalid):
 		fail(w, http.StatusBadRequest, "invalid", err.Error())
@@ -232,6 +233,20 @@ func (a *API) override(w http.ResponseWriter, r *http.Request, e *analysis.Engin
 		return err
 	}
 	s, err := e.Override(r.Context(), ac.Tenant, r.PathValue("id"), canary.Force{Decision: body.Decision, Who: ac.Token, Why: body.Why})
+	if err != nil {
+		return err
+	}
+	return write(w, http.StatusOK, s)
+}
+
+func (a *API) shadow(w http.ResponseWriter, r *http.Request, e *analysis.Engine, ac tenant.Access) error {
+	var body struct {
+		Policy *canary.Policy `json:"policy"` // null ends the trial
+	}
+	if err := read(w, r, &body); err != nil {
+		return err
+	}
+	s, err := e.Shadow(r.Context(), ac.Tenant, r.PathValue("id"), body.Policy)
 	if err != nil {
 		return err
 	}

@@ -13,7 +13,7 @@ type rule struct {
 }
 
 var table = []rule{
-	{of: "cmd/serin", may: []string{"alerting/policy", "alerting/webhook", "analysis", "analysis/evalue", "analysis/judge", "analysis/lab", "analysis/policyfile", "analysis/verdict", "ingest", "ingest/dialect", "ingest/lane", "internal/api", "internal/bench/corpus", "internal/bench/load", "internal/event", "internal/store/journal", "internal/store/segment", "internal/tenant"}},
+	{of: "cmd/serin", may: []string{"alerting/policy", "alerting/webhook", "analysis", "analysis/evalue", "analysis/judge", "analysis/lab", "analysis/policyfile", "analysis/verdict", "ingest", "ingest/dialect", "ingest/lane", "internal/api", "internal/bench/corpus", "internal/bench/load", "internal/event", "internal/plot", "internal/store/journal", "internal/store/segment", "internal/tenant"}},
 	{of: "alerting/policy", may: []string{"analysis/verdict"}},
 	{of: "alerting/webhook", may: []string{"analysis/verdict"}},
 	{of: "internal/api", may: []string{"analysis", "analysis/canary", "internal/tenant"}},
@@ -45,6 +45,7 @@ var table = []rule{
 	{of: "internal/store/journal"},
 	{of: "internal/store/batch", may: []string{"internal/event", "internal/tenant"}},
 	{of: "internal/event", standardOnly: true},
+	{of: "internal/plot", standardOnly: true},
 	{of: "internal/tenant", standardOnly: true},
 	{of: "internal/bench/ingest", may: []string{"internal/bench/load", "internal/bench/process"}},
 	{of: "internal/bench/fuzz", may: []string{"internal/bench/corpus", "internal/bench/mutate", "internal/bench/process", "internal/bench/wire", "internal/store/batch", "internal/store/segment"}},
