@@ -102,14 +102,18 @@ func (o *outcomes) enroll(v *visit, at int64, silent bool) {
 		arm = 1
 	}
 	key := o.well[arm]
-	if silent {
+	alone := silent || v.user >= 0 // the table then knows whether it is the user's first
+	if alone {
 		key.ID = o.names.of(v.number)
 	}
 	o.s = session.Session{Key: key, Entered: at, Last: at, Beacons: 1, Enrolled: o.s.Enrolled[:0]}
 	o.test.Enter(&o.s, o.rows, o.rowOf(v))
 	v.place = o.s.Enrolled[0]
-	if silent {
+	if alone {
 		s := o.s
+		if !silent {
+			s.Beacons, s.Seen = 2, allSeen
+		}
 		s.Enrolled = []session.Enrollment{v.place}
 		o.table.Sessions[key] = &s
 	}
