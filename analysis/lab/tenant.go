@@ -42,61 +42,72 @@ type ordeal struct {
 	falseShare              float64
 }
 
+// misery is a way to hurt one customer.
+type misery struct {
+	customers int
+	harm      string
+	share     float64
+	world     world
+	ratio     float64 // 0: all sessions of the customer's canary fail
+	every     int     // cells from look to look
+}
+
+var miseries = []misery{
+	{1000, "ratio 5", 0.5, world{cells: 20, cell: minute, sessions: 700 * 1000 / 20, rate: 0.1}, 5, 20},
+	{200, "all fail", 0.1, world{cells: 60, cell: minute, sessions: 2000, rate: 0.02}, 0, 1},
+	{200, "all fail", 0.5, world{cells: 60, cell: minute, sessions: 2000, rate: 0.02}, 0, 1},
+}
+
 // Run hurts customer 17: five times the failures, among 1,000 with some 70
-// failures each by the end; and every session of its canary, among 200.
+// failures each by the end; and every session of its canary, among 200 with ten
+// sessions a minute each.
 func (e *Tenant) Run(ctx context.Context) (rows []TenantRow, err error) {
-	for _, c := range []struct {
-		customers int
-		harm      string
-		share     float64
-		w         world
-		ratio     float64 // 0: all fail
-		every     int     // cells from look to look
-	}{
-		{1000, "ratio 5", 0.5, world{cells: 20, cell: minute, sessions: 700 * 1000 / 20, rate: 0.1}, 5, 20},
-		{200, "all fail", 0.1, world{cells: 600, cell: minute, sessions: 100, rate: 0.02}, 0, 1},
-		{200, "all fail", 0.5, world{cells: 300, cell: minute, sessions: 100, rate: 0.02}, 0, 1},
-	} {
-		c.w.stages = []float64{c.share}
-		rules := oneGuardrail(c.w, 0.01)
-		if c.ratio > 0 {
-			rules = oneGuardrail(c.w, tenantAlpha)
-		}
-		rules.Policy.Tenants = "env"
-		row := TenantRow{Customers: c.customers, Harm: c.harm, Share: 100 * c.share, Rollouts: e.Rollouts}
-		results := make([]ordeal, e.Rollouts)
-		err := each(ctx, e.Options, fmt.Sprintf("tenant, %s at %g %%", c.harm, row.Share), func(b *bench, i int) {
-			const hurt = 17
-			r := &results[i]
-			suffered, cell := int64(0), 0
-			p := play{world: c.w, rng: b.rng, harmed: session.Errors, ratio: 1, alter: func(v *visit, rng *rand.Rand) {
-				v.tenant = rng.Int32N(int32(c.customers))
-				if v.tenant != hurt || !v.canary {
-					return
-				}
-				if p := c.ratio * c.w.rate; c.ratio == 0 || rng.Float64() < p {
-					v.failed = 1 << session.Errors
-				} else {
-					v.failed = 0
-				}
-				suffered += int64(rate(v.failed != 0))
-			}}
-			p.run(b.engine, rules, func(t *canary.Test, now int64) bool {
-				if cell++; cell%c.every != 0 {
-					return true
-				}
-				v := ask(t, now)
-				r.count(&v, suffered)
-				return c.ratio > 0 || !r.named || !r.called
-			})
-		})
+	for _, m := range miseries {
+		row, err := e.row(ctx, m)
 		if err != nil {
 			return nil, err
 		}
-		row.sum(results)
 		rows = append(rows, row)
 	}
 	return rows, nil
+}
+
+func (e *Tenant) row(ctx context.Context, m misery) (TenantRow, error) {
+	const hurt = 17
+	w := m.world
+	w.stages = []float64{m.share}
+	rules := oneGuardrail(w, 0.01)
+	if m.ratio > 0 {
+		rules = oneGuardrail(w, tenantAlpha)
+	}
+	rules.Policy.Tenants = "env"
+	row := TenantRow{Customers: m.customers, Harm: m.harm, Share: 100 * m.share, Rollouts: e.Rollouts}
+	results := make([]ordeal, e.Rollouts)
+	err := each(ctx, e.Options, fmt.Sprintf("tenant, %s at %g %%", m.harm, row.Share), func(b *bench, i int) {
+		r := &results[i]
+		suffered, cell := int64(0), 0
+		p := play{world: w, rng: b.rng, harmed: session.Errors, ratio: 1, alter: func(v *visit, rng *rand.Rand) {
+			v.tenant = rng.Int32N(int32(m.customers))
+			if v.tenant != hurt || !v.canary {
+				return
+			}
+			v.failed = 0
+			if m.ratio == 0 || rng.Float64() < m.ratio*w.rate {
+				v.failed = 1 << session.Errors
+				suffered++
+			}
+		}}
+		p.run(b.engine, rules, func(t *canary.Test, now int64) bool {
+			if cell++; cell%m.every != 0 {
+				return true
+			}
+			v := ask(t, now)
+			r.count(&v, suffered)
+			return m.ratio > 0 || !r.named || !r.called
+		})
+	})
+	row.sum(results)
+	return row, err
 }
 
 // count notes what a verdict says when the hurt customer's canary has suffered
