@@ -53,10 +53,9 @@ type play struct {
 	// that all others stay what they are without them.
 	extra func(cell int) []visit
 
-	queue   [][]signal // by cell of arrival
-	copies  *rand.Rand // draws what is sent again, which takes no draws from the rest
-	seen    int32
-	elapsed int64 // end of the cell that was played last, ms
+	queue  [][]signal // by cell of arrival
+	copies *rand.Rand // draws what is sent again, which takes no draws from the rest
+	seen   int32      // sessions so far
 }
 
 // origin is when rollouts begin, in Unix ms. It is not 0, which would look like
@@ -99,10 +98,10 @@ func (p *play) run(e engine, r canary.Rollout, look func(t *canary.Test, now int
 		if e.needsAll() {
 			slices.SortStableFunc(arrived, func(a, b signal) int { return int(a.at - b.at) })
 		}
-		p.elapsed = start + w.cell
-		e.close(arrived, p.elapsed)
+		end := start + w.cell
+		e.close(arrived, end)
 		p.queue[cell] = nil
-		if !look(t, p.elapsed) {
+		if !look(t, end) {
 			return
 		}
 	}

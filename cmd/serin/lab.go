@@ -33,6 +33,10 @@ func labCommand(ctx context.Context, args []string, stdout, stderr io.Writer) er
 		for _, c := range experiments {
 			fmt.Fprintf(w, "  %-8s %-32s %s\n", c.name, c.args, c.help)
 		}
+		fmt.Fprintln(w, "worlds of aa:")
+		for _, name := range lab.WorldNames() {
+			fmt.Fprintf(w, "  %-14s %s\n", name, lab.AboutWorld(name))
+		}
 	}
 	if len(args) > 0 {
 		switch args[0] {
