@@ -45,11 +45,7 @@ func (b *beacons) needsAll() bool { return true }
 
 // fold takes one beacon, in the order of steps of package analysis.
 func (b *beacons) fold(s *signal) {
-	bc := b.names.first(&s.v)
-	bc.Seq, bc.Received = uint32(s.part), s.at
-	if s.part != exposure {
-		bc.Events = failures(s)
-	}
+	bc := b.names.beacon(s)
 	b.at++
 	lo := b.batch.Len()
 	b.batch.Append(b.at, 0, &bc)
