@@ -97,7 +97,7 @@ func TestErrorRates(t *testing.T) {
 }
 
 func TestPower(t *testing.T) {
-	e := Power{Options: options(6), Alpha: 0.01, Ratios: []float64{3}, Shares: []float64{50}, Rate: 0.02, Delay: "none"}
+	e := Power{Options: options(6), Alpha: 0.01, Ratios: []float64{3}, Shares: []float64{50}, Rate: 0.02, Sessions: 400, Delay: "none"}
 	rows, err := e.Run(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -195,7 +195,7 @@ func TestFaultsAreToldTogether(t *testing.T) {
 		{(&AA{Options: o, Alpha: 2, Beta: 0, Worlds: []string{"moon"}}).Check(),
 			[]string{"rollouts: -1: want", `engine: "steam": want`, "workers: -1: want", "alpha: 2: want", "beta: 0: want", `world: "moon": want`}},
 		{(&Power{Options: options(1), Alpha: 0.01, Ratios: []float64{1, 9}, Shares: []float64{100}, Rate: 0.1, Delay: "never"}).Check(),
-			[]string{"ratio: 1: want", "ratio: 9: want", "share: 100: want", `delay: "never": want`}},
+			[]string{"ratio: 1: want", "ratio: 9: want", "share: 100: want", "sessions: 0: want", `delay: "never": want`}},
 	} {
 		for _, want := range c.want {
 			if c.err == nil || !strings.Contains(c.err.Error(), want) {

@@ -157,6 +157,7 @@ func labPower(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 	f.StringVar(&ratios, "ratio", "1.2,1.5,2,3,5", "`ratios` of failure probabilities, parted by commas, above 1")
 	f.StringVar(&shares, "share", "50,10,1", "`shares` of the canary in %, parted by commas")
 	f.Float64Var(&e.Rate, "failure-rate", 0.02, "the baseline's failure `probability` at most; it is less where traffic would be too thin")
+	f.Float64Var(&e.Sessions, "sessions", 400, "`sessions` a minute at least")
 	f.StringVar(&e.Delay, "delay", "none", fmt.Sprintf("`delay` of reports, one of %v", lab.Delays))
 	err := f.start(args, stderr, func() error {
 		var err, err2 error
