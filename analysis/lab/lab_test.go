@@ -96,6 +96,22 @@ func TestErrorRates(t *testing.T) {
 	}
 }
 
+// TestSampleRatioOfUsersAndReports: neither sessions of users who have an arm
+// each, nor reports of the day before, look like a sample ratio that is off. When
+// each was an observation, more than a third of such rollouts were held for it.
+func TestSampleRatioOfUsersAndReports(t *testing.T) {
+	e := AA{Options: options(12), Alpha: 0.01, Beta: 0.05, Worlds: []string{"clustered", "next-morning"}}
+	rows, err := e.Run(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range rows {
+		if r.RatioAlarmRate > 0 {
+			t.Errorf("%s: %v of the rollouts are held for the sample ratio", r.World, r.RatioAlarmRate)
+		}
+	}
+}
+
 func TestPower(t *testing.T) {
 	e := Power{Options: options(6), Alpha: 0.01, Ratios: []float64{3}, Shares: []float64{50}, Rate: 0.02, Sessions: 400, Delay: "none"}
 	rows, err := e.Run(t.Context())

@@ -13,7 +13,9 @@ import (
 
 // outcomes is the engine that is told what sessions come to. First beacons are
 // rows of one batch, made once: the test sees rows that look the same for all
-// sessions of a kind.
+// sessions of a kind. Their times are those of the first such session: what
+// counts of them is the age of a report, which is hours for all reports of
+// sessions that were forgotten.
 type outcomes struct {
 	rows  *batch.Batch
 	row   map[kind]int
@@ -52,13 +54,13 @@ func newOutcomes() *outcomes {
 }
 
 // rowOf returns the row of the first beacon that the table knows of a session.
-func (o *outcomes) rowOf(v *visit, p part) int {
+func (o *outcomes) rowOf(v *visit, at int64, p part) int {
 	k := kind{p, v.stratum, v.canary, v.user, v.network, v.tenant}
 	row, ok := o.row[k]
 	if !ok {
 		row = o.rows.Len()
 		o.row[k] = row
-		bc := o.names.beacon(&signal{v.at, p, *v})
+		bc := o.names.beacon(&signal{at, p, *v})
 		o.rows.Append(1, 0, &bc)
 	}
 	return row
@@ -108,7 +110,7 @@ func (o *outcomes) enroll(v *visit, at int64, p part, silent bool) {
 		key.ID = o.names.of(v.number)
 	}
 	o.s = session.Session{Key: key, Entered: at, Last: at, Beacons: 1, Enrolled: o.s.Enrolled[:0]}
-	o.test.Enter(&o.s, o.rows, o.rowOf(v, p))
+	o.test.Enter(&o.s, o.rows, o.rowOf(v, at, p))
 	if len(o.s.Enrolled) == 0 {
 		v.failed = 0 // it takes no part: what it tells does not count
 		return
