@@ -45,11 +45,7 @@ func (b *beacons) needsAll() bool { return true }
 
 // fold takes one beacon, in the order of steps of package analysis.
 func (b *beacons) fold(s *signal) {
-	bc := b.names.first(&s.v)
-	bc.Seq, bc.Received = uint32(s.part), s.at
-	if s.part != exposure {
-		bc.Events = failures(s)
-	}
+	bc := b.names.beacon(s)
 	b.at++
 	lo := b.batch.Len()
 	b.batch.Append(b.at, 0, &bc)
@@ -70,9 +66,13 @@ func (b *beacons) fold(s *signal) {
 
 // failures returns the events of a later beacon: what failed, and how.
 func failures(s *signal) []event.One {
-	events := []event.One{{Kind: event.View, Name: "/", Time: s.at}}
+	at := s.at
+	if s.part == report {
+		at = s.v.seen
+	}
+	events := []event.One{{Kind: event.View, Name: "/", Time: at}}
 	vital := func(m session.Metric, name string, good, poor float64) {
-		one := event.One{Kind: event.Vital, Name: name, Value: good, HasVal: true, Time: s.at}
+		one := event.One{Kind: event.Vital, Name: name, Value: good, HasVal: true, Time: at}
 		if s.v.has(m) {
 			one.Value = poor
 		}
@@ -82,10 +82,10 @@ func failures(s *signal) []event.One {
 	vital(session.INP, "INP", 90, 420)
 	vital(session.CLS, "CLS", 0.02, 0.3)
 	if s.v.has(session.Errors) {
-		events = append(events, event.One{Kind: event.Error, Name: "TypeError", Time: s.at})
+		events = append(events, event.One{Kind: event.Error, Name: "TypeError", Time: at})
 	}
 	if s.v.has(session.Requests) {
-		events = append(events, event.One{Kind: event.NetFail, Name: "/api", Time: s.at})
+		events = append(events, event.One{Kind: event.NetFail, Name: "/api", Time: at})
 	}
 	return events
 }

@@ -13,7 +13,9 @@ import (
 
 // outcomes is the engine that is told what sessions come to. First beacons are
 // rows of one batch, made once: the test sees rows that look the same for all
-// sessions of a kind.
+// sessions of a kind. Their times are those of the first such session: what
+// counts of them is the age of a report, which is hours for all reports of
+// sessions that were forgotten.
 type outcomes struct {
 	rows  *batch.Batch
 	row   map[kind]int
@@ -28,8 +30,9 @@ type outcomes struct {
 	next int // of back
 }
 
-// kind is all that a first beacon tells.
+// kind is all that the first beacon that is seen of a session tells.
 type kind struct {
+	part                  part
 	stratum               uint8
 	canary                bool
 	user, network, tenant int32
@@ -50,14 +53,14 @@ func newOutcomes() *outcomes {
 	return o
 }
 
-// rowOf returns the row of a session's first beacon.
-func (o *outcomes) rowOf(v *visit) int {
-	k := kind{v.stratum, v.canary, v.user, v.network, v.tenant}
+// rowOf returns the row of the first beacon that the table knows of a session.
+func (o *outcomes) rowOf(v *visit, at int64, p part) int {
+	k := kind{p, v.stratum, v.canary, v.user, v.network, v.tenant}
 	row, ok := o.row[k]
 	if !ok {
 		row = o.rows.Len()
 		o.row[k] = row
-		bc := o.names.first(v)
+		bc := o.names.beacon(&signal{at, p, *v})
 		o.rows.Append(1, 0, &bc)
 	}
 	return row
@@ -85,31 +88,39 @@ func (o *outcomes) open(arriving []signal) {
 func (o *outcomes) until(at int64) {
 	for ; o.next < len(o.back) && o.back[o.next].at <= at; o.next++ {
 		r := &o.back[o.next]
-		o.enroll(&r.v, r.at, true)
+		o.enroll(&r.v, r.at, report, true)
 	}
 }
 
 func (o *outcomes) enter(v *visit) {
 	o.until(v.at)
-	o.enroll(v, v.at, v.has(session.Telemetry))
+	o.enroll(v, v.at, exposure, v.has(session.Telemetry))
 }
 
 // enroll enters a session at a time and notes its place. Of the sessions that
 // are heard of again the table holds one for all.
-func (o *outcomes) enroll(v *visit, at int64, silent bool) {
+func (o *outcomes) enroll(v *visit, at int64, p part, silent bool) {
 	arm := 0
 	if v.canary {
 		arm = 1
 	}
 	key := o.well[arm]
-	if silent {
+	alone := silent || v.user >= 0 // the table then knows whether it is the user's first
+	if alone {
 		key.ID = o.names.of(v.number)
 	}
 	o.s = session.Session{Key: key, Entered: at, Last: at, Beacons: 1, Enrolled: o.s.Enrolled[:0]}
-	o.test.Enter(&o.s, o.rows, o.rowOf(v))
+	o.test.Enter(&o.s, o.rows, o.rowOf(v, at, p))
+	if len(o.s.Enrolled) == 0 {
+		v.failed = 0 // it takes no part: what it tells does not count
+		return
+	}
 	v.place = o.s.Enrolled[0]
-	if silent {
+	if alone {
 		s := o.s
+		if !silent {
+			s.Beacons, s.Seen = 2, allSeen
+		}
 		s.Enrolled = []session.Enrollment{v.place}
 		o.table.Sessions[key] = &s
 	}
@@ -118,7 +129,7 @@ func (o *outcomes) enroll(v *visit, at int64, silent bool) {
 func (o *outcomes) close(arrived []signal, end int64) {
 	o.until(end)
 	for _, r := range o.back {
-		arrived[r.index].v.place = r.v.place
+		arrived[r.index].v.place, arrived[r.index].v.failed = r.v.place, r.v.failed
 	}
 	for i := range arrived {
 		s := &arrived[i]
@@ -146,16 +157,17 @@ func newBatch() *batch.Batch {
 // allSeen is what a session reports of which nothing is missing.
 const allSeen = session.Shown | session.SeenLCP | session.SeenINP | session.SeenCLS
 
-// first returns the beacon with a session's exposure.
-func (n *names) first(v *visit) event.Beacon {
+// beacon returns a beacon of a session.
+func (n *names) beacon(s *signal) event.Beacon {
+	v := &s.v
 	variant := "baseline"
 	if v.canary {
 		variant = "canary"
 	}
-	bc := event.Beacon{SDK: "lab/1", App: "lab", Release: "lab", Session: n.of(v.number), Sent: v.at, Received: v.at,
+	bc := event.Beacon{SDK: "lab/1", App: "lab", Release: "lab", Session: n.of(v.number), Seq: uint32(s.part), Sent: s.at, Received: s.at,
 		Arms:   []event.Arm{{Change: "release/2", Variant: variant}},
 		Ctx:    event.Context{Device: strata[v.stratum]},
-		Events: []event.One{{Kind: event.Exposure, Name: "release/2", Time: v.at}}}
+		Events: []event.One{{Kind: event.Exposure, Name: "release/2", Time: s.at}}}
 	if v.user >= 0 {
 		bc.User = n.of(v.user)
 	}
@@ -164,6 +176,9 @@ func (n *names) first(v *visit) event.Beacon {
 	}
 	if v.tenant >= 0 {
 		bc.Ctx.Env = n.of(v.tenant)
+	}
+	if s.part != exposure {
+		bc.Events = failures(s)
 	}
 	return bc
 }

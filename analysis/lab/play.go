@@ -49,10 +49,13 @@ type play struct {
 	ratio  float64
 	// alter has a hand in each session as it is drawn, if given.
 	alter func(v *visit, rng *rand.Rand)
+	// extra returns further sessions of a cell, if given: they take no draws, so
+	// that all others stay what they are without them.
+	extra func(cell int) []visit
 
-	queue   [][]signal // by cell of arrival
-	seen    int32
-	elapsed int64 // end of the cell that was played last, ms
+	queue  [][]signal // by cell of arrival
+	copies *rand.Rand // draws what is sent again, which takes no draws from the rest
+	seen   int32      // sessions so far
 }
 
 // origin is when rollouts begin, in Unix ms. It is not 0, which would look like
@@ -66,6 +69,7 @@ func (p *play) run(e engine, r canary.Rollout, look func(t *canary.Test, now int
 	t := e.begin(r)
 	p.queue = make([][]signal, w.cells)
 	p.seen = 0
+	p.copies = rand.New(rand.NewPCG(p.rng.Uint64(), 1))
 	var users []user
 	if w.users > 0 {
 		users = w.drawUsers(p.rng)
@@ -82,14 +86,22 @@ func (p *play) run(e engine, r canary.Rollout, look func(t *canary.Test, now int
 		for at := p.rng.ExpFloat64() / c.rate; at < float64(w.cell); at += p.rng.ExpFloat64() / c.rate {
 			p.visit(e, &c, users, start+int64(at), cell)
 		}
+		if p.extra != nil {
+			for _, v := range p.extra(cell) {
+				v.number, v.at, v.seen = p.seen, start+w.cell-1, start+w.cell+second
+				p.seen++
+				e.enter(&v)
+				p.post(e, signal{v.seen, sequel, v})
+			}
+		}
 		arrived := p.queue[cell]
 		if e.needsAll() {
 			slices.SortStableFunc(arrived, func(a, b signal) int { return int(a.at - b.at) })
 		}
-		p.elapsed = start + w.cell
-		e.close(arrived, p.elapsed)
+		end := start + w.cell
+		e.close(arrived, end)
 		p.queue[cell] = nil
-		if !look(t, p.elapsed) {
+		if !look(t, end) {
 			return
 		}
 	}
@@ -128,6 +140,9 @@ func (p *play) visit(e engine, c *climate, users []user, at int64, cell int) {
 	}
 	if p.alter != nil {
 		p.alter(&v, rng)
+		if v.lost {
+			return
+		}
 	}
 	late := w.delay != nil && v.failed != 0
 	v.seen = at + second + rng.Int64N(19*second)
@@ -167,8 +182,8 @@ func (p *play) again(e engine, s signal, cell int) {
 	if s.v.canary {
 		copied = p.world.copied[1]
 	}
-	for copied > 0 && p.rng.Float64() < copied {
-		s.at += second + p.rng.Int64N(2*minute)
+	for copied > 0 && p.copies.Float64() < copied {
+		s.at += second + p.copies.Int64N(2*minute)
 		p.post(e, s)
 	}
 }
@@ -192,6 +207,17 @@ func (w *world) rules(change func(*canary.Policy)) canary.Rollout {
 	}
 	if change != nil {
 		change(&r.Policy)
+	}
+	if w.users > 0 { // arms are of users, whose sessions are no independent draws
+		all := map[string]canary.Guardrail{}
+		for m := range session.Metrics {
+			g := r.Policy.Guardrails[m.String()]
+			if m != session.Telemetry { // a user who has another session is not silent
+				g.Unit = canary.UnitUser
+			}
+			all[m.String()] = g
+		}
+		r.Policy.Guardrails = all
 	}
 	if err := r.Normalize(); err != nil {
 		panic("BUG: the rules of a world: " + err.Error())

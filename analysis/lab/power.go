@@ -21,7 +21,12 @@ type Power struct {
 	Ratios []float64 // of failure probabilities, canary to baseline, above 1, at most 10
 	Shares []float64 // of the canary, in %, in (0,100)
 	Rate   float64   // the baseline's failure probability at most, in (0,0.1]; times each ratio at most a half
-	Delay  string    // of reports: none, or the name of a world whose reports are late
+	// Sessions is how many come in a minute at least, in [1,1e5]. Where they would
+	// fail too seldom for Wald's bound to take an hour more come; where too often,
+	// they fail less. With few the canary of a small share has no session in many
+	// cells, and what fails in these says nothing.
+	Sessions float64
+	Delay    string // of reports: none, or the name of a world whose reports are late
 }
 
 // Delays are the delays of reports that [Power] knows.
@@ -30,12 +35,6 @@ var Delays = []string{"none", "late", "next-morning"}
 // waldMinutes is how long Wald's bound takes: failure probability and traffic are
 // chosen by it, so that a minute is short beside every delay.
 const waldMinutes = 60
-
-// leastSessions is how many sessions come in a minute at least. Where they would
-// fail too seldom for waldMinutes more come; where too often, they fail less. With
-// far fewer the canary of a small share would have no session in many cells, and
-// what fails in these says nothing.
-const leastSessions = 400
 
 // horizon is how many minutes a rollout is simulated at most: 6 times Wald's
 // bound, and two median delays of the world late.
@@ -50,6 +49,9 @@ func (p *Power) Check() error {
 	faults := []error{p.Options.Check(), checkLevel("alpha", p.Alpha)}
 	if !(p.Rate > 0 && p.Rate <= 0.1) {
 		faults = append(faults, fmt.Errorf("failure-rate: %v: want above 0, at most 0.1", p.Rate))
+	}
+	if !(p.Sessions >= 1 && p.Sessions <= 1e5) {
+		faults = append(faults, fmt.Errorf("sessions: %v: want 1 to 100000", p.Sessions))
 	}
 	for _, r := range p.Ratios {
 		if !(r > 1 && r <= 10 && r*p.Rate <= 0.5) {
@@ -140,7 +142,7 @@ func (p *Power) row(ctx context.Context, ratio, percent float64) (PowerRow, erro
 	wald := evalue.MarksNeeded(share, ratio, p.Alpha)
 	w := world{name: "power", cells: horizon, cell: minute, stages: []float64{share}}
 	perMinute := wald / waldMinutes / (1 - share + share*ratio) // failures, if all sessions were of the baseline
-	w.rate = min(p.Rate, perMinute/leastSessions)
+	w.rate = min(p.Rate, perMinute/p.Sessions)
 	w.sessions = perMinute / w.rate
 	row := PowerRow{Ratio: ratio, Share: percent, Rollouts: p.Rollouts, Alpha: p.Alpha, Rate: w.rate, Delay: p.Delay, Sessions: w.sessions,
 		Wald: wald, FixedFailures: r.fixedAt, PowerNoDelay: verdict.Bound(math.NaN()), PowerOverNoDelay: verdict.Bound(math.NaN())}

@@ -226,6 +226,7 @@ type visit struct {
 	stratum uint8
 	canary  bool
 	failed  uint16             // bits by metric
+	lost    bool               // nothing of it ever arrives
 	place   session.Enrollment // by the engine outcomes
 }
 

@@ -19,6 +19,10 @@ import (
 var experiments = []command{
 	{"aa", "[--world all]", "false rollbacks and false promotions, a look after every cell", labAA},
 	{"power", "[--ratio 2,5] [--share 50,10]", "failures and minutes to the verdict, beside an oracle and the classical ways", labPower},
+	{"silent", "", "canary clients that never boot: how often that is found, and falsely", labSilent},
+	{"forged", "", "sessions forged by one network: what they can move", labForged},
+	{"tenant", "", "one customer who is hurt: when the change is called, and who is named", labTenant},
+	{"heavy", "", "repeated beacons and heavy senders: whether they move a verdict", labHeavy},
 }
 
 // labCommand simulates rollouts through the engine and counts what comes of
@@ -28,6 +32,10 @@ func labCommand(ctx context.Context, args []string, stdout, stderr io.Writer) er
 		fmt.Fprintln(w, "usage: serin lab EXPERIMENT [flags]")
 		for _, c := range experiments {
 			fmt.Fprintf(w, "  %-8s %-32s %s\n", c.name, c.args, c.help)
+		}
+		fmt.Fprintln(w, "worlds of aa:")
+		for _, name := range lab.WorldNames() {
+			fmt.Fprintf(w, "  %-14s %s\n", name, lab.AboutWorld(name))
 		}
 	}
 	if len(args) > 0 {
@@ -149,6 +157,7 @@ func labPower(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 	f.StringVar(&ratios, "ratio", "1.2,1.5,2,3,5", "`ratios` of failure probabilities, parted by commas, above 1")
 	f.StringVar(&shares, "share", "50,10,1", "`shares` of the canary in %, parted by commas")
 	f.Float64Var(&e.Rate, "failure-rate", 0.02, "the baseline's failure `probability` at most; it is less where traffic would be too thin")
+	f.Float64Var(&e.Sessions, "sessions", 400, "`sessions` a minute at least")
 	f.StringVar(&e.Delay, "delay", "none", fmt.Sprintf("`delay` of reports, one of %v", lab.Delays))
 	err := f.start(args, stderr, func() error {
 		var err, err2 error
@@ -170,5 +179,68 @@ func labPower(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 	return printRows(f, stdout, rows, "ratio share power failures over_wald minutes over_oracle kayenta minutes naive minutes fixed failures kayenta_false low naive_false over_no_delay", func(r lab.PowerRow) string {
 		return fmt.Sprintf("%g\t%g\t%.3f\t%.1f\t%.2f\t%.0f\t%.2f\t%.2f\t%.0f\t%.2f\t%.0f\t%.2f\t%.0f\t%.2f\t%.2f\t%.2f\t%.3f", r.Ratio, r.Share, r.Power, r.Failures, r.OverWald, r.Minutes, r.OverOracle,
 			r.KayentaPower, r.KayentaMinutes, r.NaivePower, r.NaiveMinutes, r.FixedPower, r.FixedFailures, r.KayentaFalse, r.KayentaLow, r.NaiveFalse, r.PowerOverNoDelay)
+	})
+}
+
+func labSilent(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	f := newLabFlags("silent", 400, stderr)
+	if err := f.start(args, stderr, func() error { return f.options.Check() }); err != nil {
+		return err
+	}
+	e := lab.Silent{Options: f.options}
+	rows, err := e.Run(ctx)
+	if err != nil {
+		return err
+	}
+	return printRows(f, stdout, rows, "silence share rollouts found 99%_from to clients false_alarms 99%_from to", func(r lab.SilentRow) string {
+		return fmt.Sprintf("%s\t%g\t%d\t%.4f\t%.4f\t%.4f\t%.0f\t%.4f\t%.4f\t%.4f", r.Silence, r.Share, r.Rollouts, r.Found, r.FoundLower, r.FoundUpper, r.FoundAt,
+			r.FalseAlarms, r.FalseAlarmsMin, r.FalseAlarmsMax)
+	})
+}
+
+func labForged(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	f := newLabFlags("forged", 400, stderr)
+	if err := f.start(args, stderr, func() error { return f.options.Check() }); err != nil {
+		return err
+	}
+	e := lab.Forged{Options: f.options}
+	rows, err := e.Run(ctx)
+	if err != nil {
+		return err
+	}
+	return printRows(f, stdout, rows, "attack ratio forged rollouts rolled_back promoted held honest_rolled_back promoted reasons", func(r lab.ForgedRow) string {
+		return fmt.Sprintf("%s\t%g\t%g\t%d\t%.3f\t%.3f\t%.3f\t%.3f\t%.3f\t%v", r.Attack, r.Ratio, r.Forged, r.Rollouts, r.Rollback, r.Promotion, r.Hold,
+			r.HonestRollback, r.HonestPromotion, r.Reasons)
+	})
+}
+
+func labTenant(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	f := newLabFlags("tenant", 100, stderr)
+	if err := f.start(args, stderr, func() error { return f.options.Check() }); err != nil {
+		return err
+	}
+	e := lab.Tenant{Options: f.options}
+	rows, err := e.Run(ctx)
+	if err != nil {
+		return err
+	}
+	return printRows(f, stdout, rows, "harm tenants share rollouts named false_discoveries after_failures most called after_failures most", func(r lab.TenantRow) string {
+		return fmt.Sprintf("%s\t%d\t%g\t%d\t%.3f\t%.4f\t%.1f\t%d\t%.3f\t%.1f\t%d", r.Harm, r.Customers, r.Share, r.Rollouts, r.Named, r.FDR, r.NamedAfter, r.NamedMost,
+			r.Called, r.CalledAfter, r.CalledMost)
+	})
+}
+
+func labHeavy(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	f := newLabFlags("heavy", 200, stderr)
+	if err := f.start(args, stderr, func() error { return f.options.Check() }); err != nil {
+		return err
+	}
+	e := lab.Heavy{Options: f.options}
+	rows, err := e.Run(ctx)
+	if err != nil {
+		return err
+	}
+	return printRows(f, stdout, rows, "sender unit rollouts moved ln_e_moved_at_most", func(r lab.HeavyRow) string {
+		return fmt.Sprintf("%s\t%s\t%d\t%.3f\t%.3g", r.Sender, r.Unit, r.Rollouts, r.Moved, r.LogEMost)
 	})
 }
