@@ -15,7 +15,7 @@ import (
 
 // checkpointVersion changes with any change of what is kept; another version
 // is not read, and the analysis starts again from the logs.
-const checkpointVersion = 2
+const checkpointVersion = 3
 
 // checkpoint is the fold and the places in both logs that it stands for.
 type checkpoint struct {
@@ -53,6 +53,9 @@ func loadCheckpoint(path string) (checkpoint, error) {
 	}
 	if cp.Fold.Table.Sessions == nil {
 		cp.Fold.Table.Sessions = map[session.Key]*session.Session{}
+	}
+	if cp.Fold.Table.Plain == nil {
+		cp.Fold.Table.Plain = session.Plain{}
 	}
 	if cp.Fold.Cells == nil || cp.Fold.Cells.Cells == nil {
 		cp.Fold.Cells = cell.NewStore()
