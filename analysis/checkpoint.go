@@ -54,6 +54,9 @@ func loadCheckpoint(path string) (checkpoint, error) {
 	if cp.Fold.Table.Sessions == nil {
 		cp.Fold.Table.Sessions = map[session.Key]*session.Session{}
 	}
+	if cp.Fold.Table.Plain == nil {
+		cp.Fold.Table.Plain = session.Plain{}
+	}
 	if cp.Fold.Cells == nil || cp.Fold.Cells.Cells == nil {
 		cp.Fold.Cells = cell.NewStore()
 	}
@@ -70,6 +73,7 @@ func loadCheckpoint(path string) (checkpoint, error) {
 }
 
 func encodeCheckpoint(cp checkpoint) ([]byte, error) {
+	cp.Fold.Table.Settle()
 	var buf bytes.Buffer
 	if err := gob.NewEncoder(&buf).Encode(cp); err != nil {
 		return nil, fmt.Errorf("encode checkpoint: %w", err)

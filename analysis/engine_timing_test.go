@@ -109,7 +109,7 @@ func idle(tb testing.TB, dir string, rollouts int) *Engine {
 		if i == rollouts-1 {
 			name = "shop"
 		}
-		apply(e.fold.Tests, Record{Type: TypeRollout, Tenant: name, ID: "r", At: time.Now().UnixMilli(), Rollout: &r})
+		e.fold.apply(Record{Type: TypeRollout, Tenant: name, ID: "r", At: time.Now().UnixMilli(), Rollout: &r})
 	}
 	return e
 }

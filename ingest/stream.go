@@ -6,7 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -42,6 +44,7 @@ type streams struct {
 	done   sync.WaitGroup
 	limits streamLimits
 	pool   sync.Pool // of write buffers, which idle streams do not hold
+	bodies sync.Pool // of *bytes.Buffer, for messages; likewise
 }
 
 // stream is one websocket.
@@ -118,9 +121,13 @@ func (e *Edge) stream(w http.ResponseWriter, r *http.Request) {
 		_ = conn.Close() // nothing is in flight
 		return
 	}
-	defer e.streams.remove(s)
 	least := admit.Claimed(r.Header.Get("Baggage"))
-	e.read(s, least)
+	// A goroutine of its own, that net/http's may end: it would hold its buffers
+	// and its grown stack for as long as the stream is open.
+	go func() {
+		defer e.streams.remove(s)
+		e.read(s, least)
+	}()
 }
 
 func (ss *streams) add(s *stream) bool {
@@ -168,58 +175,116 @@ func (e *Edge) read(s *stream, least event.Tenancy) {
 	alive := func(string) error { return s.conn.SetReadDeadline(time.Now().Add(limits.pong)) }
 	_ = alive("") // an error shows in the first read
 	s.conn.SetPongHandler(alive)
-	slots := make(chan struct{}, limits.inFlight)
+	var slots chan struct{} // made with the first message
 	var waiting sync.WaitGroup
 	for n := 0; ; n++ {
 		if e.breaker.open(sender{s.grant.KeyID, s.client.Prefix}) {
 			s.end(websocket.ClosePolicyViolation, "breaker", limits.write)
 			break
 		}
-		kind, body, err := s.conn.ReadMessage()
+		kind, r, err := s.conn.NextReader()
+		if err == nil {
+			if slots == nil {
+				slots = make(chan struct{}, limits.inFlight)
+			}
+			err = e.receive(s, n, least, kind, r, slots, &waiting)
+		}
 		if err != nil {
 			if errors.Is(err, websocket.ErrReadLimit) {
 				s.note("size")
 			}
 			break
 		}
-		s.last.Store(time.Now().UnixNano())
-		_ = alive("")
-		slots <- struct{}{} // past the bound a client's messages wait in its own buffers
-		answer := acks{Message: n}
-		var groups []*pendingGroup
-		if kind != websocket.TextMessage {
-			answer.Acks = []ack{{Error: &nack{event.ReasonEncoding, "message", "binary", "a text message", false}}}
-		} else {
-			answer.Acks, groups = e.message(s.grant, &s.client, least, body)
-			if answer.Acks[0].live { // one stream, one client
-				s.live.Store(true)
-			}
-		}
-		start := time.Now()
-		waiting.Go(func() {
-			defer func() { <-slots }()
-			for i, g := range groups {
-				if g == nil {
-					continue
-				}
-				<-g.done // bounded by the batcher's own time limit
-				if g.err != nil {
-					answer.Acks[i].Accepted, answer.Acks[i].Error = 0, &nack{event.ReasonBusy, "journal", "", "a journal with room; send the same beacon again", true}
-				}
-			}
-			took := time.Since(start)
-			if len(groups) > 0 {
-				e.gate.Waited(took)
-				e.metrics.ack.Update(took.Seconds())
-			}
-			e.countAcks(s.grant, answer.Acks)
-			s.send(&answer, limits.write)
-		})
 	}
 	waiting.Wait()
 	if p := s.closed.Load(); p != nil && *p == "shutdown" {
 		s.end(websocket.CloseGoingAway, "shutdown", limits.write)
 	}
+}
+
+// maxKeptBody is the largest buffer that is kept for other messages.
+const maxKeptBody = 256 << 10
+
+// receive reads the message number n of a stream, decodes it, and has it
+// answered when it is stored. An error is the connection's.
+func (e *Edge) receive(s *stream, n int, least event.Tenancy, kind int, r io.Reader, slots chan struct{}, waiting *sync.WaitGroup) error {
+	limits := &e.streams.limits
+	body, _ := e.streams.bodies.Get().(*bytes.Buffer)
+	if body == nil {
+		body = new(bytes.Buffer)
+	}
+	defer func() {
+		if body.Cap() <= maxKeptBody {
+			body.Reset()
+			e.streams.bodies.Put(body)
+		}
+	}()
+	if _, err := body.ReadFrom(r); err != nil {
+		return err
+	}
+	now := time.Now()
+	s.last.Store(now.UnixNano())
+	_ = s.conn.SetReadDeadline(now.Add(limits.pong)) // an error shows in the next read
+	slots <- struct{}{}                              // past the bound a client's messages wait in its own buffers
+	answer := acks{Message: n}
+	var groups []*pendingGroup
+	if kind != websocket.TextMessage {
+		answer.Acks = []ack{{Error: &nack{event.ReasonEncoding, "message", "binary", "a text message", false}}}
+	} else {
+		answer.Acks, groups = e.message(s.grant, &s.client, least, body.Bytes())
+		if answer.Acks[0].live { // one stream, one client
+			s.live.Store(true)
+		}
+	}
+	waiting.Go(func() {
+		defer func() { <-slots }()
+		start := time.Now()
+		for i, g := range groups {
+			if g == nil {
+				continue
+			}
+			<-g.done // bounded by the batcher's own time limit
+			if g.err != nil {
+				answer.Acks[i].Accepted, answer.Acks[i].Error = 0, &nack{event.ReasonBusy, "journal", "", "a journal with room; send the same beacon again", true}
+			}
+		}
+		took := time.Since(start)
+		if len(groups) > 0 {
+			e.gate.Waited(took)
+			e.metrics.ack.Update(took.Seconds())
+		}
+		e.countAcks(s.grant, answer.Acks)
+		s.write(answer.text(), limits.write)
+	})
+	return nil
+}
+
+// text returns an answer as JSON.
+func (a *acks) text() []byte {
+	b := append(make([]byte, 0, 32+96*len(a.Acks)), `{"message":`...)
+	b = strconv.AppendInt(b, int64(a.Message), 10)
+	b = append(b, `,"acks":[`...)
+	for i := range a.Acks {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		one := &a.Acks[i]
+		if one.Error != nil || len(one.Rejected) > 0 || one.Shed > 0 || one.Session == "" {
+			text, err := json.Marshal(one)
+			if err != nil {
+				panic("BUG: an answer is no JSON: " + err.Error())
+			}
+			b = append(b, text...)
+			continue
+		}
+		// Nearly all of them. A session's id has no character that JSON escapes.
+		b = append(append(append(b, `{"session":"`...), one.Session...), `","seq":`...)
+		b = strconv.AppendUint(b, uint64(one.Seq), 10)
+		b = strconv.AppendInt(append(b, `,"index":`...), int64(one.Index), 10)
+		b = strconv.AppendInt(append(b, `,"accepted":`...), int64(one.Accepted), 10)
+		b = append(b, '}')
+	}
+	return append(b, "]}"...)
 }
 
 // message decodes the beacons of one message and puts them into the open
@@ -300,13 +365,17 @@ func (e *Edge) countAcks(g *tenant.Grant, list []ack) {
 	}
 }
 
-// send writes one frame. A client that does not read is cut off: what it was
+// send writes v as one frame, as JSON. A client that does not read is cut off: what it was
 // not told it sends again.
 func (s *stream) send(v any, limit time.Duration) {
 	text, err := json.Marshal(v)
 	if err != nil {
 		panic("BUG: an answer is no JSON: " + err.Error())
 	}
+	s.write(text, limit)
+}
+
+func (s *stream) write(text []byte, limit time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	_ = s.conn.SetWriteDeadline(time.Now().Add(limit)) // an error shows in the write

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"runtime"
 	"strings"
 	"sync"
@@ -373,6 +374,25 @@ func FuzzStreamMessage(f *testing.F) {
 			t.Fatal(err)
 		}
 	})
+}
+
+// The short way to write an answer writes what encoding/json does.
+func TestAcksText(t *testing.T) {
+	for _, a := range []acks{{}, {Message: 7, Acks: []ack{{Session: "01J9-a_Z", Seq: 4294967295, Index: 3, Accepted: 200}, {Session: "session-0", Shed: 2},
+		{Session: "session-0", Accepted: 1, Rejected: []rejection{{1, "kind", "events[1].k", "\"<x>", "one of"}}},
+		{Error: &nack{"json", "body", "\u2028", "JSON", true}}}}} {
+		var want, got any
+		text, err := json.Marshal(a)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(json.Unmarshal(text, &want), json.Unmarshal(a.text(), &got)); err != nil {
+			t.Fatalf("%v: %s", err, a.text())
+		}
+		if len(a.Acks) > 0 && !reflect.DeepEqual(got, want) {
+			t.Errorf("%s, want %s", a.text(), text)
+		}
+	}
 }
 
 // BenchmarkIdleStreams reports the memory of a stream that says nothing, the

@@ -303,7 +303,7 @@ func await(queue []Watch, w Watch) []Watch {
 func (t *Test) due(queue []Watch, table *session.Table, current int64, do func(Watch, *session.Session, session.Enrollment)) []Watch {
 	n := 0
 	for ; n < len(queue) && queue[n].Due <= current; n++ {
-		s := table.Sessions[queue[n].Key]
+		s := table.Enrolled(queue[n].Key)
 		if s == nil {
 			continue
 		}

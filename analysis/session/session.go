@@ -51,10 +51,15 @@ const (
 	GoodCLS = 0.1
 )
 
-// TTL is how long after its last beacon a session is kept, in ms of receive
-// time. An SDK ends a session after 4 hours, so that a retry of a forgotten
-// session can only come from a queue that was offline for longer.
-const TTL = 6 * 3600_000
+// TTL is how long after its last beacon a session that takes part in a rollout
+// is kept, in ms of receive time. An SDK ends a session after 4 hours, so that a
+// retry of a forgotten session can only come from a queue that was offline for
+// longer. Idle is the same for all other sessions, which count for no verdict: a
+// beacon of one that comes later begins a session anew in the cells.
+const (
+	TTL  = 6 * 3600_000
+	Idle = 30 * 60_000
+)
 
 // maxHashed bounds the numbers without order that are kept for one session. A
 // retry comes within minutes, so the oldest are forgotten first.
@@ -114,73 +119,6 @@ func (s *Session) Gap() int64 {
 // Has reports whether the session failed a metric.
 func (s *Session) Has(m Metric) bool { return s.Failed&(1<<m) != 0 }
 
-// Table holds the sessions of all tenants. It is not safe for concurrent use.
-type Table struct {
-	Sessions map[Key]*Session
-	Now      int64 // highest receive time seen, Unix ms
-	swept    int64
-}
-
-// NewTable returns an empty table.
-func NewTable() *Table { return &Table{Sessions: map[Key]*Session{}} }
-
-// Admission says what a beacon is to its session.
-type Admission int
-
-// The admissions.
-const (
-	Fresh     Admission = iota // a beacon not seen before
-	First                      // the first of its session
-	Duplicate                  // seen before, or beyond what is remembered
-)
-
-// Admit marks a beacon as seen and says whether it is new.
-func (t *Table) Admit(k Key, seq uint32, received int64) (*Session, Admission) {
-	t.Now = max(t.Now, received)
-	s, ok := t.Sessions[k]
-	if ok && received-s.Last > TTL {
-		ok = false // whether or not [Table.Sweep] came by already
-	}
-	if !ok {
-		s = &Session{Key: k, Entered: received}
-		t.Sessions[k] = s
-	}
-	switch {
-	case seq >= event.Unordered:
-		if slices.Contains(s.Hashed, seq) {
-			return s, Duplicate
-		}
-		if len(s.Hashed) >= maxHashed {
-			s.Hashed = slices.Delete(s.Hashed, 0, 1)
-		}
-		s.Hashed = append(s.Hashed, seq)
-	case seq < s.Next || slices.Contains(s.Sparse, seq):
-		return s, Duplicate
-	case seq == s.Next:
-		s.Next++
-		for {
-			i := slices.Index(s.Sparse, s.Next)
-			if i < 0 {
-				break
-			}
-			s.Sparse = slices.Delete(s.Sparse, i, i+1)
-			s.Next++
-		}
-	case len(s.Sparse) >= maxSparse:
-		return s, Duplicate
-	default:
-		s.Sparse = append(s.Sparse, seq)
-	}
-	s.Last = max(s.Last, received)
-	if s.Beacons++; s.Beacons == 2 {
-		s.Spoke = received
-	}
-	if !ok {
-		return s, First
-	}
-	return s, Fresh
-}
-
 // Fold applies the rows [lo, hi) of one beacon to its session and returns the
 // metrics that it failed just now, for the first time. The slice is valid
 // until the next call.
@@ -236,20 +174,4 @@ func Failure(b *batch.Batch, row int) (Metric, bool) {
 		return Requests, true
 	}
 	return 0, false
-}
-
-// Sweep forgets sessions whose last beacon is older than [TTL], at most once a
-// minute of receive time, and returns how many it forgot.
-func (t *Table) Sweep() (forgotten int) {
-	if t.Now-t.swept < 60_000 {
-		return 0
-	}
-	t.swept = t.Now
-	for k, s := range t.Sessions {
-		if t.Now-s.Last > TTL {
-			delete(t.Sessions, k)
-			forgotten++
-		}
-	}
-	return forgotten
 }

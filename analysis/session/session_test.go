@@ -57,7 +57,7 @@ func TestAdmitBounds(t *testing.T) {
 	for i := range uint32(2 * maxSparse) { // each leaves a hole before it
 		table.Admit(key, 2*i+1, 0)
 	}
-	s := table.Sessions[key]
+	s := table.Enrolled(key)
 	if len(s.Sparse) != maxSparse || s.Gap() != maxSparse {
 		t.Errorf("sparse %d, gap %d", len(s.Sparse), s.Gap())
 	}
@@ -73,24 +73,29 @@ func TestAdmitBounds(t *testing.T) {
 }
 
 func TestForgetting(t *testing.T) {
-	table := NewTable()
-	table.Admit(key, 0, 1000)
-	for _, c := range []struct {
-		at   int64
-		want Admission
-	}{{1000, Duplicate}, {1000 + TTL, Duplicate}, {1001 + TTL, First}, {1002 + TTL, Duplicate}} {
-		if _, a := table.Admit(key, 0, c.at); a != c.want {
-			t.Errorf("at %d: %d, want %d", c.at, a, c.want)
+	for _, life := range []int64{Idle, TTL} {
+		table := NewTable()
+		s, _ := table.Admit(key, 0, 1000)
+		if life == TTL {
+			s.Enrolled = []Enrollment{{Rollout: "r"}}
 		}
-	}
-	other := key
-	other.ID = "late"
-	table.Admit(other, 0, 1001+2*TTL+60_000)
-	if n := table.Sweep(); n != 1 || len(table.Sessions) != 1 {
-		t.Errorf("%d forgotten, %d left", n, len(table.Sessions))
-	}
-	if table.Sweep() != 0 {
-		t.Error("swept twice within a minute")
+		for _, c := range []struct {
+			at   int64
+			want Admission
+		}{{1000, Duplicate}, {1000 + life, Duplicate}, {1001 + life, First}, {1002 + life, Duplicate}} {
+			if _, a := table.Admit(key, 0, c.at); a != c.want {
+				t.Errorf("at %d: %d, want %d", c.at, a, c.want)
+			}
+		}
+		other := key
+		other.ID = "late"
+		table.Admit(other, 0, 1001+life+Idle+60_000)
+		if n := table.Sweep(); n != 1 || table.Len() != 1 {
+			t.Errorf("%d forgotten, %d left", n, table.Len())
+		}
+		if table.Sweep() != 0 {
+			t.Error("swept twice within a minute")
+		}
 	}
 }
 

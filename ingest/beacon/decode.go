@@ -204,6 +204,13 @@ func (d *Decoder) integer(field string, r span) int64 {
 		d.wrongType(field, r.String())
 		return 0
 	}
+	start := d.s.pos
+	if n, behind, ok := d.s.shortNumber(); ok {
+		if behind == 0 && n >= r.least && n <= r.most {
+			return n
+		}
+		d.s.pos = start // to be told what is wrong with it
+	}
 	raw, integer := d.s.number()
 	if d.s.fault != nil {
 		return 0
@@ -243,6 +250,9 @@ func (d *Decoder) number(field string) (f float64, ok bool) {
 	if c := d.s.peek(); c != '-' && (c < '0' || c > '9') {
 		d.wrongType(field, wantNumber)
 		return 0, false
+	}
+	if n, behind, ok := d.s.shortNumber(); ok { // at most 10¹⁵, as is allowed
+		return float64(n) / pow10[behind], true
 	}
 	raw, _ := d.s.number()
 	if d.s.fault != nil {

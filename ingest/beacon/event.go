@@ -41,7 +41,12 @@ func (d *Decoder) events(b *event.Beacon) {
 			return
 		}
 		d.event, d.bad = n, false
-		b.Events = append(b.Events, event.One{})
+		if at := len(b.Events); at < cap(b.Events) { // clears in place, where append would copy an empty one
+			b.Events = b.Events[:at+1]
+			b.Events[at] = event.One{}
+		} else {
+			b.Events = append(b.Events, event.One{})
+		}
 		d.one(&b.Events[len(b.Events)-1])
 		if d.bad {
 			b.Events[len(b.Events)-1] = event.One{}

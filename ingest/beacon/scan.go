@@ -39,7 +39,7 @@ func (s *scanner) broken(want string) {
 func (s *scanner) peek() byte {
 	for s.pos < len(s.data) {
 		c := s.data[s.pos]
-		if c != ' ' && c != '\n' && c != '\r' && c != '\t' {
+		if c > ' ' || c != ' ' && c != '\n' && c != '\r' && c != '\t' {
 			return c
 		}
 		s.pos++
@@ -63,6 +63,9 @@ func (s *scanner) enter() {
 func (s *scanner) member(first bool) (key []byte, ok bool) {
 	if s.fault != nil {
 		return nil, false
+	}
+	if key := s.shortKey(first); key != nil {
+		return key, true
 	}
 	c := s.peek()
 	if c == '}' {
@@ -99,6 +102,42 @@ func (s *scanner) member(first bool) (key []byte, ok bool) {
 	s.pos++
 	s.peek()
 	return key, true
+}
+
+// shortKey is member for a key of at most seven plain characters that is written
+// without white space, as nearly all are; nil for any other.
+func (s *scanner) shortKey(first bool) []byte {
+	d, p := s.data, s.pos
+	if !first {
+		if p >= len(d) || d[p] != ',' {
+			return nil
+		}
+		p++
+	}
+	const quoted = 1 + 8 // the quote, and what is looked at together
+	if p+quoted+2 > len(d) || d[p] != '"' {
+		return nil
+	}
+	p++
+	end := oddAt(binary.LittleEndian.Uint64(d[p:]))
+	if end == 8 || end == 0 || d[p+end] != '"' {
+		return nil
+	}
+	value := p + end + 2
+	if d[value-1] != ':' || value >= len(d) || d[value] <= ' ' {
+		return nil
+	}
+	s.pos = value
+	return d[p : p+end]
+}
+
+// oddAt returns the place of the first of eight bytes that is a quote, a
+// backslash, a control character or no ASCII, 8 where none is. The lowest flag
+// of each of the tests is exact, and only the lowest is used.
+func oddAt(w uint64) int {
+	quote := w ^ ones*'"'
+	slash := w ^ ones*'\\'
+	return bits.TrailingZeros64((w|(w-ones*' ')|(quote-ones)|(slash-ones))&highs) / 8
 }
 
 // element goes to the next element of the array that was entered. It returns
@@ -166,22 +205,17 @@ const (
 )
 
 // str reads the string at pos, checks its escapes and its UTF-8, and returns
-// what is between the quotes. Eight bytes are looked at together: the lowest
-// flag of each of the three tests is exact, and only the lowest is used.
+// what is between the quotes. Eight bytes are looked at together.
 func (s *scanner) str() (raw []byte, escaped bool) {
 	s.pos++
 	start := s.pos
 	for {
 		for s.pos+8 <= len(s.data) {
-			w := binary.LittleEndian.Uint64(s.data[s.pos:])
-			quote := w ^ ones*'"'
-			slash := w ^ ones*'\\'
-			odd := (w | (w - ones*' ') | (quote - ones) | (slash - ones)) & highs
-			if odd != 0 {
-				s.pos += bits.TrailingZeros64(odd) / 8
+			n := oddAt(binary.LittleEndian.Uint64(s.data[s.pos:]))
+			s.pos += n
+			if n < 8 {
 				break
 			}
-			s.pos += 8
 		}
 		if s.pos >= len(s.data) {
 			s.broken("the end of a string")
@@ -344,6 +378,52 @@ func (s *scanner) number() (raw []byte, integer bool) {
 		}
 	}
 	return s.data[start:s.pos], integer
+}
+
+// shortNumber reads a number of at most 15 digits without an exponent, with
+// what ends it behind it, as nearly all are: its digits as an integer, and how
+// many of them stand behind the point. ok is false for any other, and then
+// nothing is read.
+func (s *scanner) shortNumber() (mantissa int64, behind int, ok bool) {
+	d, start := s.data, s.pos
+	p := start
+	if p < len(d) && d[p] == '-' {
+		p++
+	}
+	lead, point := p, -1
+	for ; p < len(d); p++ {
+		c := d[p]
+		if c-'0' <= 9 {
+			mantissa = mantissa*10 + int64(c-'0')
+			if p-start > len(pow10) {
+				return 0, 0, false
+			}
+			continue
+		}
+		if c != '.' || point >= 0 || p == lead {
+			break
+		}
+		point = p
+	}
+	whole := p - lead
+	if point >= 0 {
+		whole = point - lead
+		behind = p - point - 1
+		if behind == 0 {
+			return 0, 0, false
+		}
+	}
+	if whole == 0 || d[lead] == '0' && whole > 1 || whole+behind >= len(pow10) || p >= len(d) || d[p] != ',' && d[p] != '}' && d[p] != ']' {
+		return 0, 0, false
+	}
+	if lead > start {
+		if mantissa == 0 {
+			return 0, 0, false // a zero with a sign is for those who know it
+		}
+		mantissa = -mantissa
+	}
+	s.pos = p
+	return mantissa, behind, true
 }
 
 // digits moves over digits and returns how many there were.

@@ -227,6 +227,9 @@ func (b *Builder) Add(s Source, e event.One) {
 	b.res.Beacons[at].Events = append(b.res.Beacons[at].Events, e)
 }
 
+// roomFor is for how many events a beacon has room from its beginning.
+const roomFor = 8
+
 func (b *Builder) open(s Source, tenancy event.Tenancy) event.Beacon {
 	app := b.req.App
 	if app == "" {
@@ -241,7 +244,7 @@ func (b *Builder) open(s Source, tenancy event.Tenancy) event.Beacon {
 	if sent == 0 {
 		sent = b.req.Now
 	}
-	return event.Beacon{SDK: Clip(s.SDK, event.MaxName), App: Clip(app, event.MaxName), Release: event.Release(Clip(s.Release, event.MaxName)),
+	return event.Beacon{Events: make([]event.One, 0, roomFor), SDK: Clip(s.SDK, event.MaxName), App: Clip(app, event.MaxName), Release: event.Release(Clip(s.Release, event.MaxName)),
 		Tenancy: tenancy, Session: SessionID(s.Session), User: b.user(s.User), Sent: sent, Ctx: ctx}
 }
 
@@ -369,15 +372,52 @@ func parseAgent(name string) (a agent) {
 // Path returns the path of a URL: queries and fragments carry names, tokens
 // and addresses, and are never kept.
 func Path(raw string) string {
+	_, path := split(withoutQuery(raw))
+	return Clip(path, event.MaxText)
+}
+
+func withoutQuery(raw string) string {
 	raw, _, _ = strings.Cut(raw, "?")
 	raw, _, _ = strings.Cut(raw, "#")
-	if u, err := url.Parse(raw); err == nil && u.Host != "" {
-		if u.Path == "" {
-			return "/"
+	return raw
+}
+
+// split returns the host of a URL without query and fragment, and its path; of
+// what is no URL with a host, no host and the whole text.
+func split(raw string) (host, path string) {
+	scheme, rest, ok := strings.Cut(raw, "://")
+	if (scheme == "https" || scheme == "http") && ok {
+		host, path = rest, "/"
+		if i := strings.IndexByte(rest, '/'); i >= 0 {
+			host, path = rest[:i], rest[i:]
 		}
-		return Clip(u.Path, event.MaxText)
+		if simple(host, false) && simple(path, true) {
+			return host, path
+		}
+	} else if len(raw) > 1 && raw[0] == '/' && raw[1] != '/' {
+		return "", raw // has no host, whatever else it is
 	}
-	return Clip(raw, event.MaxText)
+	u, err := url.Parse(raw)
+	if err != nil || u.Host == "" {
+		return "", raw
+	}
+	if u.Path == "" {
+		return u.Host, "/"
+	}
+	return u.Host, u.Path
+}
+
+// simple reports whether a host or a path has nothing that net/url would
+// decode, part off or refuse.
+func simple(s string, path bool) bool {
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		if c|0x20 >= 'a' && c|0x20 <= 'z' || c >= '0' && c <= '9' || c == '-' || c == '.' || c == '_' || path && (c == '/' || c == ':' || c == ',' || c == '~' || c == '+' || c == '@' || c == '=') {
+			continue
+		}
+		return false
+	}
+	return len(s) > 0
 }
 
 // Clip cuts a text to at most n bytes of valid UTF-8, and never through a
@@ -388,6 +428,9 @@ func Clip(s string, n int) string {
 			n--
 		}
 		s = s[:n]
+	}
+	if utf8.ValidString(s) { // several times as fast as what mends
+		return s
 	}
 	return strings.ToValidUTF8(s, "�")
 }
@@ -524,12 +567,12 @@ func RequestEvent(method, rawURL string, status int, failed bool, ms float64, at
 	if method == "" {
 		method = "GET"
 	}
-	e := event.One{Kind: event.Request, Name: strings.ToUpper(method) + " " + Path(rawURL), Time: at, Unit: "ms", Value: ms, HasVal: true}
+	e := event.One{Kind: event.Request, Attrs: make([]event.Attr, 0, 3), Name: strings.ToUpper(method) + " " + Path(rawURL), Time: at, Unit: "ms", Value: ms, HasVal: true}
 	if status > 0 {
 		e.Attrs = append(e.Attrs, event.Attr{Key: "status", Num: true, Number: float64(status)})
 	}
-	if u, err := url.Parse(rawURL); err == nil && u.Host != "" {
-		e.Attrs = append(e.Attrs, TextAttr("host", u.Host))
+	if host, _ := split(withoutQuery(rawURL)); host != "" {
+		e.Attrs = append(e.Attrs, TextAttr("host", host))
 	}
 	if failed || status >= 500 {
 		e.Attrs = append(e.Attrs, TextAttr("failed", "true"))

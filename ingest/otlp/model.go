@@ -76,9 +76,10 @@ type record struct {
 	name     string // of the event, the span or the metric
 	body     string
 	unit     string
-	trace    string
-	start    int64 // Unix ns; the time of a record
-	end      int64 // Unix ns
+	trace    []byte // as it was read; hexadecimal in JSON
+	hex      bool   // it is in hexadecimal
+	start    int64  // Unix ns; the time of a record
+	end      int64  // Unix ns
 	severity int
 	kind     int // of a span
 	status   int // of a span: 2 is an error
@@ -87,6 +88,14 @@ type record struct {
 	value    float64 // of a point
 	count    float64 // of a histogram's point; 0 for plain numbers
 	hasValue bool
+}
+
+// traceID returns the id of the record's trace, in hexadecimal.
+func (r *record) traceID() string {
+	if r.hex {
+		return string(r.trace)
+	}
+	return hex.EncodeToString(r.trace)
 }
 
 // group is the records of one resource.
@@ -102,14 +111,14 @@ const maxDepth = event.MaxDepth
 
 // fromJSON reads the groups of a signal: outer, inner and list are the names
 // of its arrays, such as resourceLogs, scopeLogs and logRecords.
-func fromJSON(groups []*fastjson.Value, inner, list string, read func(*fastjson.Value) []record) []group {
+func fromJSON(groups []*fastjson.Value, inner, list string, read func([]record, *fastjson.Value) []record) []group {
 	var out []group
 	for _, g := range groups {
 		var one group
 		one.resource = jsonAttrs(g.GetArray("resource", "attributes"))
 		for _, scope := range g.GetArray(inner) {
 			for _, r := range scope.GetArray(list) {
-				one.records = append(one.records, read(r)...)
+				one.records = read(one.records, r)
 			}
 		}
 		out = append(out, one)
@@ -163,22 +172,22 @@ func jsonNano(v *fastjson.Value, key string) int64 {
 	return int64(f)
 }
 
-func jsonLog(v *fastjson.Value) []record {
+func jsonLog(out []record, v *fastjson.Value) []record {
 	r := record{name: dialect.Text(v, "eventName"), body: jsonValue(v.Get("body"), 0).string(), start: jsonNano(v, "timeUnixNano"),
-		severity: v.GetInt("severityNumber"), trace: dialect.Text(v, "traceId"), attrs: jsonAttrs(v.GetArray("attributes"))}
+		severity: v.GetInt("severityNumber"), trace: v.GetStringBytes("traceId"), hex: true, attrs: jsonAttrs(v.GetArray("attributes"))}
 	if r.start == 0 {
 		r.start = jsonNano(v, "observedTimeUnixNano")
 	}
-	return []record{r}
+	return append(out, r)
 }
 
-func jsonSpan(v *fastjson.Value) []record {
+func jsonSpan(out []record, v *fastjson.Value) []record {
 	r := record{name: dialect.Text(v, "name"), start: jsonNano(v, "startTimeUnixNano"), end: jsonNano(v, "endTimeUnixNano"),
-		kind: jsonEnum(v.Get("kind"), spanKinds), status: jsonEnum(v.Get("status", "code"), statusCodes), trace: dialect.Text(v, "traceId"), attrs: jsonAttrs(v.GetArray("attributes"))}
+		kind: jsonEnum(v.Get("kind"), spanKinds), status: jsonEnum(v.Get("status", "code"), statusCodes), trace: v.GetStringBytes("traceId"), hex: true, attrs: jsonAttrs(v.GetArray("attributes"))}
 	for _, e := range v.GetArray("events") {
 		r.events = append(r.events, record{name: dialect.Text(e, "name"), start: jsonNano(e, "timeUnixNano"), attrs: jsonAttrs(e.GetArray("attributes"))})
 	}
-	return []record{r}
+	return append(out, r)
 }
 
 var (
@@ -198,8 +207,7 @@ func jsonEnum(v *fastjson.Value, names map[string]int) int {
 	return v.GetInt()
 }
 
-func jsonMetric(v *fastjson.Value) []record {
-	var out []record
+func jsonMetric(out []record, v *fastjson.Value) []record {
 	name, unit := dialect.Text(v, "name"), dialect.Text(v, "unit")
 	for _, kind := range []string{"gauge", "sum", "histogram", "exponentialHistogram", "summary"} {
 		for _, p := range v.GetArray(kind, "dataPoints") {
@@ -260,7 +268,7 @@ func fields(msg []byte, fn func(num protowire.Number, b []byte, n uint64) bool) 
 
 // fromProto reads the groups of a signal. The three signals have the same
 // field numbers down to their records.
-func fromProto(body []byte, read func([]byte) ([]record, bool)) ([]group, bool) {
+func fromProto(body []byte, read func([]record, []byte) ([]record, bool)) ([]group, bool) {
 	var out []group
 	ok := fields(body, func(num protowire.Number, b []byte, _ uint64) bool {
 		if num != 1 {
@@ -278,8 +286,8 @@ func fromProto(body []byte, read func([]byte) ([]record, bool)) ([]group, bool) 
 					if num != 2 {
 						return true
 					}
-					rs, ok := read(b)
-					g.records = append(g.records, rs...)
+					var ok bool
+					g.records, ok = read(g.records, b)
 					return ok
 				})
 			}
@@ -302,6 +310,9 @@ func protoAttr(as *attrs, kv []byte) bool {
 		}
 		return true
 	})
+	if *as == nil {
+		*as = make(attrs, 0, 8) // as many as most records have
+	}
 	*as = append(*as, a)
 	return ok
 }
@@ -324,8 +335,9 @@ func protoValue(v *value, msg []byte) bool {
 	})
 }
 
-func protoLog(msg []byte) ([]record, bool) {
-	var r record
+func protoLog(out []record, msg []byte) ([]record, bool) {
+	out = append(out, record{})
+	r := &out[len(out)-1]
 	var observed int64
 	ok := fields(msg, func(num protowire.Number, b []byte, n uint64) bool {
 		switch num {
@@ -342,7 +354,7 @@ func protoLog(msg []byte) ([]record, bool) {
 		case 6:
 			return protoAttr(&r.attrs, b)
 		case 9:
-			r.trace = hex.EncodeToString(b)
+			r.trace = b
 		case 11:
 			observed = nano(n)
 		case 12:
@@ -353,15 +365,16 @@ func protoLog(msg []byte) ([]record, bool) {
 	if r.start == 0 {
 		r.start = observed
 	}
-	return []record{r}, ok
+	return out, ok
 }
 
-func protoSpan(msg []byte) ([]record, bool) {
-	var r record
+func protoSpan(out []record, msg []byte) ([]record, bool) {
+	out = append(out, record{})
+	r := &out[len(out)-1]
 	ok := fields(msg, func(num protowire.Number, b []byte, n uint64) bool {
 		switch num {
 		case 1:
-			r.trace = hex.EncodeToString(b)
+			r.trace = b
 		case 5:
 			r.name = string(b)
 		case 6:
@@ -397,12 +410,12 @@ func protoSpan(msg []byte) ([]record, bool) {
 		}
 		return true
 	})
-	return []record{r}, ok
+	return out, ok
 }
 
-func protoMetric(msg []byte) ([]record, bool) {
+func protoMetric(points []record, msg []byte) ([]record, bool) {
 	var name, unit string
-	var points []record
+	from := len(points)
 	ok := fields(msg, func(num protowire.Number, b []byte, _ uint64) bool {
 		switch num {
 		case 1:
@@ -422,7 +435,7 @@ func protoMetric(msg []byte) ([]record, bool) {
 		}
 		return true
 	})
-	for i := range points {
+	for i := from; i < len(points); i++ {
 		points[i].name, points[i].unit = name, unit
 	}
 	return points, ok

@@ -25,11 +25,14 @@ func Decode(r *dialect.Request) (dialect.Result, error) {
 	if r.Target != nil {
 		signal = r.Target.Path[strings.LastIndexByte(r.Target.Path, '/')+1:]
 	}
-	media, _, _ := mime.ParseMediaType(r.Header["content-type"])
+	media := r.Header["content-type"]
+	if strings.IndexByte(media, ';') >= 0 || strings.ToLower(media) != media {
+		media, _, _ = mime.ParseMediaType(media)
+	}
 	var groups []group
 	switch media {
 	case "application/x-protobuf", "application/protobuf":
-		read := map[string]func([]byte) ([]record, bool){Traces: protoSpan, Logs: protoLog, Metrics: protoMetric}[signal]
+		read := map[string]func([]record, []byte) ([]record, bool){Traces: protoSpan, Logs: protoLog, Metrics: protoMetric}[signal]
 		if read == nil {
 			return dialect.Result{}, badSignal(signal)
 		}
@@ -131,25 +134,91 @@ func (d *decoder) source(as attrs) dialect.Source {
 // refine puts what a record says of itself over what its resource said: the
 // crash of a release before names that release and that session.
 func (d *decoder) refine(s *dialect.Source, as attrs) {
-	for _, f := range []struct {
-		to   *string
-		keys []string
-	}{
-		{&s.Release, []string{"service.version", "app.version", "app.build_id"}},
-		{&s.Session, []string{"session.id"}},
-		{&s.User, []string{"user.id", "enduser.id", "user.hash", "app.installation.id"}},
-		{&s.Tenancy, []string{"serin.tenancy"}},
-		{&s.Ctx.Network, []string{"network.connection.subtype", "network.connection.type"}},
-	} {
-		if v := as.get(f.keys...).string(); v != "" {
-			*f.to = v
+	var best [refinements]value
+	var rank [refinements]int // from 1, the key that counts most; 0: none of its keys is there
+	request := false
+	for i := range as {
+		f, n := refinement(as[i].key)
+		if n == 0 {
+			continue
+		}
+		if f == fieldRequest {
+			request = true
+		} else if rank[f] == 0 || n < rank[f] { // of a key that is there twice the first counts
+			best[f], rank[f] = as[i].val, n
 		}
 	}
-	if u := as.get("url.full", "page.url", "browser.url").string(); u != "" && !as.has("http.request.method") && !as.has("http.method") {
+	for f, to := range [...]*string{fieldRelease: &s.Release, fieldSession: &s.Session, fieldUser: &s.User, fieldTenancy: &s.Tenancy, fieldNetwork: &s.Ctx.Network} {
+		if rank[f] == 0 {
+			continue
+		}
+		if v := best[f].string(); v != "" {
+			*to = v
+		}
+	}
+	if u := best[fieldPage].string(); u != "" && !request {
 		s.Ctx.Page = dialect.Path(u)
-	} else if screen := as.get("app.screen.name", "screen.name", "url.path").string(); screen != "" {
+	} else if screen := best[fieldScreen].string(); screen != "" {
 		s.Ctx.Page = dialect.Path(screen)
 	}
+}
+
+// The fields that a record may refine.
+const (
+	fieldRelease = iota
+	fieldSession
+	fieldUser
+	fieldTenancy
+	fieldNetwork
+	fieldPage
+	fieldScreen
+	fieldRequest // no field: its keys say that a URL is not the page's
+	refinements
+)
+
+// refinement returns the field that an attribute's key is of, and which of the
+// field's keys it is, from 1; 0 for any other key. Records have many attributes,
+// of which each is looked at once.
+func refinement(key string) (field, n int) {
+	switch key {
+	case "service.version":
+		return fieldRelease, 1
+	case "app.version":
+		return fieldRelease, 2
+	case "app.build_id":
+		return fieldRelease, 3
+	case "session.id":
+		return fieldSession, 1
+	case "user.id":
+		return fieldUser, 1
+	case "enduser.id":
+		return fieldUser, 2
+	case "user.hash":
+		return fieldUser, 3
+	case "app.installation.id":
+		return fieldUser, 4
+	case "serin.tenancy":
+		return fieldTenancy, 1
+	case "network.connection.subtype":
+		return fieldNetwork, 1
+	case "network.connection.type":
+		return fieldNetwork, 2
+	case "url.full":
+		return fieldPage, 1
+	case "page.url":
+		return fieldPage, 2
+	case "browser.url":
+		return fieldPage, 3
+	case "app.screen.name":
+		return fieldScreen, 1
+	case "screen.name":
+		return fieldScreen, 2
+	case "url.path":
+		return fieldScreen, 3
+	case "http.request.method", "http.method":
+		return fieldRequest, 1
+	}
+	return 0, 0
 }
 
 const nanosPerMilli = 1e6
@@ -166,7 +235,7 @@ func duration(r *record) (ms float64) {
 func (d *decoder) log(s dialect.Source, r *record) {
 	d.refine(&s, r.attrs)
 	if s.Session == "" {
-		s.Session = r.trace
+		s.Session = r.traceID()
 	}
 	name := r.name
 	if name == "" {
@@ -252,7 +321,7 @@ func (d *decoder) exception(kind event.Kind, r *record, at int64) event.One {
 func (d *decoder) span(s dialect.Source, r *record) {
 	d.refine(&s, r.attrs)
 	if s.Session == "" {
-		s.Session = r.trace
+		s.Session = r.traceID()
 	}
 	at := millis(r.start)
 	method := r.attrs.get("http.request.method", "http.method").string()
