@@ -1,7 +1,14 @@
 package ingest
 
 import (
+	"net/http"
+	"net/url"
+	"strings"
 	"testing"
+	"time"
+
+	"serin.dev/serin/ingest/dialect"
+	"serin.dev/serin/internal/bench/corpus"
 )
 
 // BenchmarkDecodeForeign decodes what real SDKs sent for one visit, as a taster
@@ -22,6 +29,45 @@ func BenchmarkDecodeForeign(b *testing.B) {
 				}
 			}
 			b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(events), "us/event")
+		})
+	}
+}
+
+// BenchmarkDecodeLoad decodes the foreign bodies that a server is loaded with,
+// of 10 events each.
+func BenchmarkDecodeLoad(b *testing.B) {
+	for _, f := range []corpus.Format{corpus.OTLPProto, corpus.OTLPJSON, corpus.Faro, corpus.Sentry} {
+		b.Run(string(f), func(b *testing.B) {
+			bodies, err := corpus.Encode(f, corpus.Make(corpus.Options{Seed: 1, Sessions: 64, Events: 10, Now: time.Now().UnixMilli()}))
+			if err != nil {
+				b.Fatal(err)
+			}
+			first, fields, _ := strings.Cut(string(corpus.Head(f, "x", "pk")), "\r\n")
+			target, err := url.Parse(strings.Fields(first)[1])
+			if err != nil {
+				b.Fatal(err)
+			}
+			header := map[string]string{}
+			for line := range strings.Lines(fields) {
+				if name, value, ok := strings.Cut(strings.TrimSpace(line), ": "); ok {
+					header[strings.ToLower(name)] = value
+				}
+			}
+			p, _ := routed([]byte(target.Path))
+			d := new(decoding)
+			b.ReportAllocs()
+			events, n := 0, 0
+			before := cpuTime(b)
+			for b.Loop() {
+				req := dialect.Request{Method: http.MethodPost, Target: target, Header: header, Body: bodies[n%len(bodies)][0].Bytes, Now: time.Now().UnixMilli(), Key: "pk"}
+				n++
+				a := decodePlain(d, p.name, &req)
+				if a.Refusal != nil {
+					b.Fatalf("%+v", a.Refusal)
+				}
+				events += a.Result.Events()
+			}
+			b.ReportMetric(float64(cpuTime(b)-before)/float64(events), "cpu-ns/event")
 		})
 	}
 }

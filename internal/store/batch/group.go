@@ -47,8 +47,12 @@ type nearText struct {
 	round uint32
 }
 
-// nearTexts is how many are remembered, a power of two.
-const nearTexts = 1 << 9
+// nearTexts is how many are remembered, a power of two, and maxNear how long a
+// text may be: longer ones are stacks, which would be kept alive.
+const (
+	nearTexts = 1 << 9
+	maxNear   = 128
+)
 
 // Add appends one admitted beacon of a tenant.
 func (g *Group) Add(id tenant.ID, b *event.Beacon) {
@@ -183,7 +187,7 @@ func (g *Group) raw(s string) {
 // the text itself, which becomes the next entry.
 func (g *Group) text(s string) {
 	var near *nearText
-	if g.near != nil {
+	if g.near != nil && len(s) <= maxNear {
 		p := uint64(uintptr(unsafe.Pointer(unsafe.StringData(s))))
 		near = &g.near[p*0x9e3779b97f4a7c15>>(64-9)] // Fibonacci hashing, by 2⁶⁴ and the golden ratio
 		if near.round == g.round && len(near.text) == len(s) && unsafe.StringData(near.text) == unsafe.StringData(s) {

@@ -58,7 +58,7 @@ func readHybrid(t *testing.T, b []byte, width, n int) (out []uint32) {
 func TestHybrid(t *testing.T) {
 	r := rand.New(rand.NewPCG(7, 8))
 	var h hybrid
-	for round := range 3000 {
+	for round := range 600 {
 		h.width = r.IntN(33)
 		h.dst = h.dst[:0]
 		var want []uint32
@@ -127,7 +127,7 @@ func intOf(v uint64) int { return int(v) }
 func TestDelta(t *testing.T) {
 	r := rand.New(rand.NewPCG(9, 10))
 	var d delta
-	for round := range 2000 {
+	for round := range 300 {
 		var want []int64
 		type run struct {
 			v int64
