@@ -160,10 +160,16 @@ func (t *Test) SetStage(stage int, at int64) {
 }
 
 // Enter enrolls a session by its first beacon, which begins at row lo of b. A
-// session that takes no part in the rollout is left alone.
+// session that takes no part in the rollout is left alone. So is one that tells of
+// what is older than [session.TTL], such as a crash that is reported at the next
+// launch: the table has forgotten that it was counted when it began. Counted
+// again it would be of an arm by the share of back then, and fail for sure.
 func (t *Test) Enter(s *session.Session, b *batch.Batch, lo int) {
 	canary, ok := t.Rollout.Arm(batch.ParseArms(b.Text(batch.Arms, lo)), event.Release(b.Text(batch.Release, lo)))
 	if !ok || b.Text(batch.Tenancy, lo) != t.Rollout.Policy.Tenancy {
+		return
+	}
+	if b.Received(lo)-b.Time(lo) > session.TTL {
 		return
 	}
 	k := t.stratum(b, lo)
@@ -200,7 +206,10 @@ func (t *Test) Enter(s *session.Session, b *batch.Batch, lo int) {
 			t.People.place(e.User, e.Part)
 		}
 	}
-	if s.Entered >= t.Staged+t.Rollout.Policy.Settle.ms() && t.Rollout.Policy.Allocation != AllocationFree {
+	// Where users are counted arms may be given to users, whose sessions do not
+	// fall to them one by one.
+	drawn := leads || !t.countsUsers()
+	if drawn && s.Entered >= t.Staged+t.Rollout.Policy.Settle.ms() && t.Rollout.Policy.Allocation != AllocationFree {
 		t.Ratio.Add(canary, t.Rollout.Stages[t.Stage].Weight)
 	}
 	t.Watch = await(t.Watch, Watch{Key: s.Key, Due: s.Entered + t.Rollout.Policy.SilenceAfter.ms()})
