@@ -69,6 +69,7 @@ type Engine struct {
 	checkpointed time.Time     // when the newest checkpoint was written
 	cost         time.Duration // and how long that took
 
+	reader  batch.Reader
 	pending map[batch.Partition]*batch.Batch // rows not in a segment yet
 	order   []batch.Partition
 	rows    int
@@ -234,7 +235,7 @@ func (e *Engine) message(m journal.Message) error {
 	defer e.mu.Unlock()
 	e.runQueue(m.Pos - 1)
 	ordinal := -1
-	err := batch.ReadGroup(m.Data, func(id tenant.ID, b *event.Beacon) error {
+	err := e.reader.Read(m.Data, func(id tenant.ID, b *event.Beacon) error {
 		ordinal++
 		s, admission := e.fold.Table.Admit(session.Key{Tenant: id.String(), App: b.App, ID: b.Session}, b.Seq, b.Received)
 		if admission == session.Duplicate {

@@ -91,6 +91,11 @@ type refusal struct {
 	want   string
 }
 
+// malformed reports whether it is the body's own fault.
+func (f *refusal) malformed() bool {
+	return f.status == http.StatusBadRequest || f.status == http.StatusRequestEntityTooLarge
+}
+
 // maxShown is how many bytes of a value an answer repeats.
 const maxShown = 64
 

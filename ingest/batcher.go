@@ -40,21 +40,28 @@ type batcher struct {
 	tokens  chan struct{} // one for each group in flight
 	wake    chan struct{}
 
-	mu   sync.Mutex
-	open *pendingGroup
-	fail func(error) // called once where the journal refuses a write
+	mu     sync.Mutex
+	open   *pendingGroup
+	fail   func(error) // called once where the journal refuses a write
+	groups sync.Pool   // of *batch.Group, empty: their dictionaries' memory is used again
 }
 
 // pendingGroup is a group with those that wait for it.
 type pendingGroup struct {
-	group batch.Group
+	group *batch.Group  // nil once it is sealed
 	done  chan struct{} // closed when err is set
 	err   error
 }
 
 func newBatcher(log Appender, m *metricSet, fail func(error)) *batcher {
-	return &batcher{log: log, metrics: m, tokens: make(chan struct{}, groupsInFlight), wake: make(chan struct{}, 1), fail: fail,
-		open: &pendingGroup{done: make(chan struct{})}}
+	b := &batcher{log: log, metrics: m, tokens: make(chan struct{}, groupsInFlight), wake: make(chan struct{}, 1), fail: fail}
+	b.groups.New = func() any { return new(batch.Group) }
+	b.open = b.fresh()
+	return b
+}
+
+func (b *batcher) fresh() *pendingGroup {
+	return &pendingGroup{group: b.groups.Get().(*batch.Group), done: make(chan struct{})}
 }
 
 // put puts beacons into the open group, which is stored and synced when its
@@ -142,7 +149,7 @@ func (b *batcher) take() *pendingGroup {
 		return nil
 	}
 	g := b.open
-	b.open = &pendingGroup{done: make(chan struct{})}
+	b.open = b.fresh()
 	return g
 }
 
@@ -150,8 +157,11 @@ func (b *batcher) store(ctx context.Context, g *pendingGroup) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	events, size := g.group.Events(), g.group.Size()
+	message := g.group.Seal()
+	b.groups.Put(g.group)
+	g.group = nil
 	start := time.Now()
-	_, g.err = b.log.Append(ctx, g.group.Seal())
+	_, g.err = b.log.Append(ctx, message)
 	b.metrics.journal.UpdateDuration(start)
 	if g.err != nil {
 		// What the journal holds after a failed write is not known. The

@@ -36,7 +36,8 @@ type decoding struct {
 	dec    beacon.Decoder
 	beacon event.Beacon
 	unpack unpacker
-	known  []byte // a key of familiar that is looked up
+	known  []byte // the kind of the body, which familiar is asked for; empty where it cannot be told
+	packed []byte // the kind of its encoding
 	memo   admit.Memo
 }
 

@@ -52,6 +52,7 @@ type visit struct {
 	grant  *tenant.Grant
 	peer   netip.Addr // and never in req, which decoders see
 	header func(name string) string
+	client admit.Client // when the key was checked
 }
 
 // place says where a visit comes from, and takes the client's address out of
@@ -226,7 +227,8 @@ func (e *Edge) foreignHTTP(p *protocol, w http.ResponseWriter, r *http.Request) 
 func (e *Edge) foreignHead(a *answer, v *visit) *refusal {
 	g, ref := e.authorize(a, v.req.Key, v.req.Header["origin"])
 	if ref == nil {
-		ref = e.crowded(a, g)
+		v.client = e.perimeter.Client(g, v.peer, v.header, v.req.Now)
+		ref = e.crowded(a, g, &v.client)
 	}
 	if ref != nil {
 		rejected("beacon", name(g), ref.reason, 1)
@@ -247,9 +249,10 @@ func (e *Edge) foreign(ctx context.Context, wk *work, body []byte) {
 		p.refuse(a, req, ref)
 	}
 	req.App = g.App
-	q := sip{Protocol: p.name, Target: req.Target.RequestURI(), Request: *req}
-	q.Request.Target, q.Request.Body = nil, body
-	res, ref := e.taste(ctx, g, &q)
+	req.Body = body
+	res, ref := e.decodeForeign(ctx, g, p, req)
+	req.Body = nil
+	e.breaker.note(sender{g.KeyID, v.client.Prefix}, ref != nil && ref.malformed())
 	if ref != nil {
 		if ref.status == http.StatusServiceUnavailable || ref.status == http.StatusTooManyRequests {
 			a.retry(5 * time.Second)
@@ -258,8 +261,7 @@ func (e *Edge) foreign(ctx context.Context, wk *work, body []byte) {
 		return
 	}
 	o := outcome{rejected: res.Rejected}
-	client := e.perimeter.Client(g, v.peer, v.header, req.Now)
-	e.admitAll(g, &client, req, res, &o)
+	e.admitAll(g, &v.client, req, res, &o)
 	if len(res.Beacons) > 0 {
 		list := make([]*event.Beacon, len(res.Beacons))
 		for i := range res.Beacons {
@@ -293,7 +295,7 @@ func (e *Edge) admitAll(g *tenant.Grant, client *admit.Client, req *dialect.Requ
 	kept := res.Beacons[:0]
 	for _, b := range res.Beacons {
 		b.Tenancy = max(b.Tenancy, least)
-		whole, late := admit.Beacon(g, client, &b, req.Now)
+		whole, late := admit.Beacon(g, client, nil, &b, req.Now)
 		if whole != nil {
 			if unwanted(whole) {
 				rejected("event", g.Tenant.String(), whole.Reason, len(b.Events))

@@ -53,14 +53,13 @@ func (f front) Begin(x *lane.Exchange) lane.Verdict {
 	}
 	wk.head = head{key: queryKey(string(x.Query)), origin: string(x.Get("origin")), ctype: string(x.Get("content-type")),
 		encoding: string(x.Get("content-encoding")), baggage: string(x.Get("baggage"))}
-	g, ref := f.e.nativeHead(a, &wk.head)
+	g, ref := f.e.nativeHead(a, &wk.head, x.Peer().Addr(), fieldOf(x))
 	if ref != nil {
 		refuse(a, name(g), ref)
 		a.send(x)
 		return lane.Done
 	}
 	wk.grant = g
-	wk.head.client = f.e.perimeter.Client(g, x.Peer().Addr(), fieldOf(x), f.e.o.Now().UnixMilli())
 	return lane.Go
 }
 

@@ -27,12 +27,13 @@ type Options struct {
 	// DelayTarget is how long the store may take before events are shed;
 	// default 50 ms.
 	DelayTarget time.Duration
-	// Taster makes a child process that runs [ServeTaster]; foreign bodies are
-	// decoded in such children. Without it they are decoded in this process.
-	Taster      func() *exec.Cmd
-	Tasters     int  // children; default 4
-	TasteNative bool // native bodies are decoded in children too
-	Network     Network
+	// Taster makes a child process that runs [ServeTaster]; bodies of a kind that
+	// is not familiar are decoded in such children. Without it they are decoded in
+	// this process.
+	Taster   func() *exec.Cmd
+	Tasters  int  // children; default 4
+	TasteAll bool // all bodies are decoded in children, for good
+	Network  Network
 }
 
 // Edge serves the clients. Make it with [New]; [Edge.Run] must run for beacons
@@ -50,6 +51,7 @@ type Edge struct {
 	streams     streams
 	tasters     *taste.Pool // nil: decoded here
 	familiar    familiar
+	breaker     breaker
 }
 
 // New returns an edge.
@@ -59,7 +61,8 @@ func New(o Options) *Edge {
 	}
 	e := &Edge{o: o, metrics: newMetricSet(), mux: http.NewServeMux()}
 	e.batcher = newBatcher(o.Journal, e.metrics, o.Fail)
-	e.gate = admit.NewGate(o.DelayTarget)
+	e.gate = admit.NewGate(o.DelayTarget, memoryShort())
+	e.breaker.now = o.Now
 	e.perimeter = o.Network.perimeter()
 	e.cardinality = admit.NewCardinality()
 	if o.Taster != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -13,6 +14,7 @@ import (
 
 	"serin.dev/serin/internal/bench/corpus"
 	"serin.dev/serin/internal/bench/wire"
+	"serin.dev/serin/internal/event"
 	"serin.dev/serin/internal/store/journal"
 	"serin.dev/serin/internal/tenant"
 )
@@ -103,3 +105,55 @@ func cpuTime(b *testing.B) time.Duration {
 	}
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
+
+// BenchmarkMessage takes messages of a websocket, of 300 events in beacons of
+// 10 and of 150, up to the group that they are stored in, with no connection
+// and no journal: what remains is decoding, admission and the group.
+func BenchmarkMessage(b *testing.B) {
+	for _, events := range []int{10, 150} {
+		b.Run(fmt.Sprintf("%d", events), func(b *testing.B) {
+			d, err := tenant.NewDirectory([]tenant.Spec{{ID: "shop", Keys: []tenant.Key{{Key: "pk_open"}}}})
+			if err != nil {
+				b.Fatal(err)
+			}
+			e := New(Options{Tenants: d, Journal: &forgetful{}, Logger: slog.New(slog.DiscardHandler), Fail: func(err error) { b.Errorf("the journal failed: %v", err) }})
+			g, err := d.Key("pk_open")
+			if err != nil {
+				b.Fatal(err)
+			}
+			bodies, err := corpus.Encode(corpus.Native, corpus.Make(corpus.Options{Seed: 1, Sessions: 256, Events: events, Now: time.Now().UnixMilli()}))
+			if err != nil {
+				b.Fatal(err)
+			}
+			client := e.perimeter.Client(g, netip.MustParseAddr("203.0.113.7"), func(string) string { return "" }, time.Now().UnixMilli())
+			const message = 300
+			var buf []byte
+			sent, n := 0, 0
+			b.ReportAllocs()
+			before := cpuTime(b)
+			for b.Loop() {
+				buf = buf[:0]
+				for range message / events {
+					list := bodies[n%len(bodies)]
+					body := &list[n/len(bodies)%len(list)]
+					n++
+					id := [corpus.SessionBytes]byte([]byte(fmt.Sprintf("%032x", n)))
+					buf = append(append(buf, '\n'), body.Bytes...)
+					body.Stamp(buf[len(buf)-len(body.Bytes):], &id)
+					sent += body.Events
+				}
+				for _, a := range first(e.message(g, &client, event.Production, buf)) {
+					if a.Error != nil {
+						b.Fatalf("refused: %+v", a.Error)
+					}
+				}
+				if e.batcher.full() {
+					e.batcher.take()
+				}
+			}
+			b.ReportMetric(float64(cpuTime(b)-before)/float64(sent), "cpu-ns/event")
+		})
+	}
+}
+
+func first[A, B any](a A, _ B) A { return a }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strings"
 	"time"
@@ -48,7 +49,7 @@ func (e *Edge) beacons(w http.ResponseWriter, r *http.Request) {
 	a.reset()
 	defer a.writeTo(w)
 	h := head{key: r.URL.Query().Get("key"), origin: r.Header.Get("Origin"), ctype: r.Header.Get("Content-Type"), encoding: r.Header.Get("Content-Encoding"), baggage: r.Header.Get("Baggage")}
-	g, ref := e.nativeHead(a, &h)
+	g, ref := e.nativeHead(a, &h, peerOf(r), headerOf(r.Header))
 	if ref == nil {
 		ref = wk.raw.read(r.Body, r.ContentLength, "")
 	}
@@ -56,29 +57,36 @@ func (e *Edge) beacons(w http.ResponseWriter, r *http.Request) {
 		refuse(a, name(g), ref)
 		return
 	}
-	h.client = e.perimeter.Client(g, peerOf(r), headerOf(r.Header), e.o.Now().UnixMilli())
 	e.native(r.Context(), wk, g, &h, wk.raw.body)
 }
 
 // nativeHead checks what can be checked before the body is read.
-func (e *Edge) nativeHead(a *answer, h *head) (*tenant.Grant, *refusal) {
+func (e *Edge) nativeHead(a *answer, h *head, peer netip.Addr, header func(string) string) (*tenant.Grant, *refusal) {
 	g, ref := e.authorize(a, h.key, h.origin)
 	if ref == nil {
 		ref = media(h.ctype, "text/plain", "application/json")
 	}
 	if ref == nil {
-		ref = e.crowded(a, g)
+		h.client = e.perimeter.Client(g, peer, header, e.o.Now().UnixMilli())
+		ref = e.crowded(a, g, &h.client)
 	}
 	return g, ref
 }
 
 // crowded refuses a request of a tenant that sends so much beyond its quota
-// that only to read it would cost the others.
-func (e *Edge) crowded(a *answer, g *tenant.Grant) *refusal {
+// that only to read it would cost the others, or of a sender whose breaker is
+// open.
+func (e *Edge) crowded(a *answer, g *tenant.Grant, client *admit.Client) *refusal {
+	if e.breaker.open(sender{g.KeyID, client.Prefix}) {
+		e.breaker.park()
+		a.retry(breakerTime)
+		return &refusal{http.StatusTooManyRequests, event.ReasonBreaker, "key", g.KeyID, "no burst of bodies that cannot be decoded"}
+	}
 	wait := e.gate.Refuse(g)
 	if wait == 0 {
 		return nil
 	}
+	e.breaker.park()
 	a.retry(wait)
 	e.advise(a, g, event.Production, false)
 	return &refusal{http.StatusTooManyRequests, event.ReasonQuota, "key", g.KeyID, "no more than the tenant's quota; send the same body again when Retry-After says"}
@@ -98,6 +106,7 @@ func (e *Edge) native(ctx context.Context, wk *work, g *tenant.Grant, h *head, b
 	start := time.Now()
 	a := &wk.answer
 	t, ref := e.take(ctx, g, h, body)
+	e.breaker.note(sender{g.KeyID, h.client.Prefix}, ref != nil && ref.malformed())
 	if ref != nil {
 		if ref.status == http.StatusServiceUnavailable || ref.status == http.StatusTooManyRequests {
 			a.retry(2 * time.Second)
@@ -157,7 +166,7 @@ func (e *Edge) take(ctx context.Context, g *tenant.Grant, h *head, body []byte) 
 		b.Tenancy = max(b.Tenancy, admit.Claimed(h.baggage))
 	}
 	now := e.o.Now().UnixMilli()
-	whole, late := admit.Beacon(g, &h.client, b, now)
+	whole, late := admit.Beacon(g, &h.client, &d.memo, b, now)
 	if whole != nil {
 		rejected("event", g.Tenant.String(), whole.Reason, t.sent)
 		if unwanted(whole) {
@@ -181,34 +190,82 @@ func (e *Edge) take(ctx context.Context, g *tenant.Grant, h *head, body []byte) 
 // decodeNative decodes a body into d.beacon: here, or in a taster where it is
 // strange.
 func (e *Edge) decodeNative(ctx context.Context, d *decoding, g *tenant.Grant, h *head, body []byte) ([]beacon.Rejection, *refusal) {
-	strange := false
-	if e.tasters != nil {
-		d.known = familiarKey(d.known[:0], g, body)
-		strange = e.o.TasteNative || h.encoding != "" || e.familiar.strange(d.known)
-	}
-	if !strange {
+	if e.tasters == nil {
 		plain, ref := d.unpack.inflate(body, h.encoding)
 		if ref != nil {
 			return nil, ref
 		}
-		bad, ref, ok := d.decode(plain)
-		if ok || e.tasters == nil {
-			return bad, ref
-		}
-		e.familiar.forget(d.known) // and a child looks at it
+		bad, ref, _ := d.decode(plain)
+		return bad, ref
 	}
-	q := sip{Protocol: "native", Target: "/v1/beacons", Request: dialect.Request{Body: body, Header: map[string]string{"content-encoding": h.encoding}}}
-	res, ref := e.taste(ctx, g, &q)
+	plain, ref, known := e.unpacked(d, g, "native", h.encoding, body)
 	if ref != nil {
 		return nil, ref
 	}
-	e.familiar.passed(d.known)
+	d.known = d.known[:0]
+	if known {
+		if d.known = familiarKey(d.known, g, plain); !e.familiar.strange(d.known) && !e.o.TasteAll {
+			bad, ref, ok := d.decode(plain)
+			if ok {
+				return bad, ref
+			}
+			e.familiar.condemn(d.known) // and a child looks at it
+		}
+	}
+	q := sip{Protocol: "native", Target: "/v1/beacons", Request: dialect.Request{Body: body, Header: map[string]string{"content-encoding": h.encoding}}}
+	res, ref := e.tasteKind(ctx, g, d.known, h.encoding, &q)
+	if ref != nil {
+		return nil, ref
+	}
 	d.beacon = res.Beacons[0]
 	bad := make([]beacon.Rejection, len(res.Rejected))
 	for i, r := range res.Rejected {
 		bad[i] = beacon.Rejection{Index: r.Index, Reason: r.Reason, Field: r.Field, Value: r.Value, Want: r.Want}
 	}
 	return bad, nil
+}
+
+// unpacked inflates a body in this process, which is done where bodies of its
+// key in this encoding are familiar. known is false where they are not, or where
+// inflating panicked, and then nothing of the body is known.
+func (e *Edge) unpacked(d *decoding, g *tenant.Grant, protocol, encoding string, body []byte) (plain []byte, ref *refusal, known bool) {
+	if encoding == "" || encoding == "identity" {
+		return body, nil, true
+	}
+	kind := packedKey(d.packed[:0], g, protocol, encoding)
+	d.packed = kind
+	if e.o.TasteAll || e.familiar.strange(kind) {
+		return nil, nil, false
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			d.unpack = unpacker{} // whatever state it was left in
+			e.familiar.condemn(kind)
+			plain, ref, known = nil, nil, false
+		}
+	}()
+	plain, ref = d.unpack.inflate(body, encoding)
+	return plain, ref, true
+}
+
+// tasteKind tastes a body, and notes what became of it for its kind, which is
+// empty where it could not be told, and for its encoding.
+func (e *Edge) tasteKind(ctx context.Context, g *tenant.Grant, kind []byte, encoding string, q *sip) (*dialect.Result, *refusal) {
+	res, ref := e.taste(ctx, g, q)
+	note := e.familiar.passed
+	if ref != nil {
+		if ref.reason != event.ReasonPoison {
+			return nil, ref
+		}
+		note = e.familiar.condemn
+	}
+	if len(kind) > 0 {
+		note(kind)
+	}
+	if encoding != "" && encoding != "identity" {
+		note(packedKey(nil, g, q.Protocol, encoding))
+	}
+	return res, ref
 }
 
 // decode decodes a body in this process. ok is false where the decoder

@@ -91,8 +91,10 @@ type acks struct {
 func (e *Edge) stream(w http.ResponseWriter, r *http.Request) {
 	var a answer
 	g, ref := e.authorize(&a, r.URL.Query().Get("key"), r.Header.Get("Origin"))
+	var client admit.Client
 	if ref == nil {
-		ref = e.crowded(&a, g)
+		client = e.perimeter.Client(g, peerOf(r), headerOf(r.Header), e.o.Now().UnixMilli())
+		ref = e.crowded(&a, g, &client)
 	}
 	if ref != nil {
 		refuse(&a, name(g), ref)
@@ -109,7 +111,7 @@ func (e *Edge) stream(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return // answered by the upgrader
 	}
-	s := &stream{grant: g, conn: conn, client: e.perimeter.Client(g, peerOf(r), headerOf(r.Header), e.o.Now().UnixMilli())}
+	s := &stream{grant: g, conn: conn, client: client}
 	s.last.Store(time.Now().UnixNano())
 	if !e.streams.add(s) {
 		s.end(websocket.CloseGoingAway, "shutdown", e.streams.limits.write)
@@ -169,6 +171,10 @@ func (e *Edge) read(s *stream, least event.Tenancy) {
 	slots := make(chan struct{}, limits.inFlight)
 	var waiting sync.WaitGroup
 	for n := 0; ; n++ {
+		if e.breaker.open(sender{s.grant.KeyID, s.client.Prefix}) {
+			s.end(websocket.ClosePolicyViolation, "breaker", limits.write)
+			break
+		}
 		kind, body, err := s.conn.ReadMessage()
 		if err != nil {
 			if errors.Is(err, websocket.ErrReadLimit) {
@@ -245,6 +251,7 @@ func (e *Edge) message(g *tenant.Grant, client *admit.Client, least event.Tenanc
 func (e *Edge) one(g *tenant.Grant, client *admit.Client, least event.Tenancy, d *decoding, body []byte) (ack, *pendingGroup) {
 	// The batcher's and the tasters' own time limits bound it.
 	bad, ref := e.decodeNative(context.Background(), d, g, &head{}, body)
+	e.breaker.note(sender{g.KeyID, client.Prefix}, ref != nil && ref.malformed())
 	if ref != nil {
 		return ack{Error: &nack{ref.reason, ref.field, shortened(ref.value), ref.want, ref.status == http.StatusServiceUnavailable || ref.status == http.StatusTooManyRequests}}, nil
 	}
@@ -254,7 +261,7 @@ func (e *Edge) one(g *tenant.Grant, client *admit.Client, least event.Tenancy, d
 	sent := len(b.Events) + len(bad)
 	now := e.o.Now().UnixMilli()
 	e.perimeter.Refresh(client, g, now)
-	whole, late := admit.Beacon(g, client, b, now)
+	whole, late := admit.Beacon(g, client, &d.memo, b, now)
 	if whole != nil && unwanted(whole) {
 		rejected("event", g.Tenant.String(), whole.Reason, sent)
 		a.Rejected = []rejection{{whole.Index, whole.Reason, whole.Field, whole.Value, whole.Want}}

@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -53,29 +54,39 @@ func ServeTaster(in io.Reader, out io.Writer) error {
 // decodeSip inflates and decodes one request, in whichever process it runs.
 func decodeSip(q *sip) swallowed {
 	req := &q.Request
-	defer req.Done()
 	target, err := url.Parse(q.Target)
 	if err != nil {
 		return swallowed{Refusal: &spat{http.StatusBadRequest, event.ReasonType, "target", q.Target, "a URL"}}
 	}
 	req.Target = target
-	encoding := req.Header["content-encoding"]
-	if q.Protocol == "datadog" && datadog.Deflated(req) {
-		encoding = "deflate"
-	}
 	d := new(decoding)
-	body, f := d.unpack.inflate(req.Body, encoding)
+	body, f := d.unpack.inflate(req.Body, encodingOf(q.Protocol, req))
 	if f != nil {
 		return swallowed{Refusal: &spat{f.status, f.reason, f.field, f.value, f.want}}
 	}
 	req.Body = body
+	return decodePlain(d, q.Protocol, req)
+}
+
+// encodingOf returns how a request's body is packed.
+func encodingOf(protocol string, req *dialect.Request) string {
+	if protocol == "datadog" && datadog.Deflated(req) {
+		return "deflate"
+	}
+	return req.Header["content-encoding"]
+}
+
+// decodePlain decodes one request whose body is inflated.
+func decodePlain(d *decoding, name string, req *dialect.Request) swallowed {
+	defer req.Done()
 	var res dialect.Result
-	if q.Protocol == "native" {
-		res, err = decodeNative(d, body)
+	var err error
+	if name == "native" {
+		res, err = decodeNative(d, req.Body)
 	} else {
-		i := slices.IndexFunc(protocols, func(p protocol) bool { return p.name == q.Protocol })
+		i := slices.IndexFunc(protocols, func(p protocol) bool { return p.name == name })
 		if i < 0 {
-			panic("BUG: no protocol " + q.Protocol)
+			panic("BUG: no protocol " + name)
 		}
 		res, err = protocols[i].decode(req)
 	}
@@ -105,6 +116,85 @@ func decodeNative(d *decoding, body []byte) (dialect.Result, error) {
 	return res, nil
 }
 
+// maxHere is how many bytes an inflated body of a foreign protocol may have to
+// be decoded in this process. What its decoder allocates is in proportion to
+// them: in fastjson's worst case, an array of digits, some 40 bytes for each.
+const maxHere = event.MaxSDKBody
+
+// decodeForeign decodes a request of a foreign protocol, in this process where
+// its kind is familiar, else in a child. Its Body is the one that came over the
+// wire.
+func (e *Edge) decodeForeign(ctx context.Context, g *tenant.Grant, p *protocol, req *dialect.Request) (*dialect.Result, *refusal) {
+	encoding := encodingOf(p.name, req)
+	var kind []byte
+	if e.tasters != nil && !e.o.TasteAll {
+		if ref := refusedUnread(g, e.tasters.Refused(taste.Sample{Tenant: g.Tenant.String(), Key: g.KeyID, Protocol: p.name, Body: req.Body})); ref != nil {
+			return nil, ref
+		}
+		var res *dialect.Result
+		var ref *refusal
+		if res, ref, kind = e.decodeFamiliar(g, p.name, encoding, req); res != nil || ref != nil {
+			return res, ref
+		}
+	}
+	q := sip{Protocol: p.name, Target: req.Target.RequestURI(), Request: *req}
+	q.Request.Target = nil
+	return e.tasteKind(ctx, g, kind, encoding, &q)
+}
+
+// decodeFamiliar decodes a body in this process where its kind is familiar. Else
+// it returns neither a result nor a refusal, but the kind, as far as it is known.
+func (e *Edge) decodeFamiliar(g *tenant.Grant, protocol, encoding string, req *dialect.Request) (*dialect.Result, *refusal, []byte) {
+	d := e.decoders.Get().(*decoding)
+	defer e.decoders.Put(d)
+	plain, ref, known := e.unpacked(d, g, protocol, encoding, req.Body)
+	if ref != nil || !known || len(plain) > maxHere {
+		return nil, ref, nil
+	}
+	d.known = foreignKey(d.known[:0], g, protocol, req, plain)
+	if !e.familiar.strange(d.known) {
+		if a, ok := d.decodeHere(protocol, req, plain); ok {
+			res, ref := a.told()
+			return res, ref, nil
+		}
+		e.familiar.condemn(d.known) // and a child looks at it
+	}
+	return nil, nil, bytes.Clone(d.known)
+}
+
+// decodeHere decodes an inflated body in this process. ok is false where the
+// decoder panicked.
+func (d *decoding) decodeHere(protocol string, req *dialect.Request, plain []byte) (a swallowed, ok bool) {
+	defer func() {
+		if r := recover(); r != nil {
+			a, ok = swallowed{}, false
+		}
+	}()
+	own := *req
+	own.Body = plain
+	return decodePlain(d, protocol, &own), true
+}
+
+// told returns what an answer says.
+func (a *swallowed) told() (*dialect.Result, *refusal) {
+	if f := a.Refusal; f != nil {
+		return nil, &refusal{f.Status, f.Reason, f.Field, f.Value, f.Want}
+	}
+	return &a.Result, nil
+}
+
+// refusedUnread is the refusal that an error of the tasters' quarantine stands
+// for, nil for any other.
+func refusedUnread(g *tenant.Grant, err error) *refusal {
+	switch {
+	case errors.Is(err, taste.ErrQuarantined):
+		return &refusal{http.StatusBadRequest, event.ReasonJail, "body", "", "another form of body; those of this one cannot be decoded"}
+	case errors.Is(err, taste.ErrTripped):
+		return &refusal{http.StatusTooManyRequests, event.ReasonBreaker, "key", g.KeyID, "no burst of bodies that cannot be decoded"}
+	}
+	return nil
+}
+
 // taste decodes a request, in a child process where there are any.
 func (e *Edge) taste(ctx context.Context, g *tenant.Grant, q *sip) (*dialect.Result, *refusal) {
 	var a swallowed
@@ -119,18 +209,13 @@ func (e *Edge) taste(ctx context.Context, g *tenant.Grant, q *sip) (*dialect.Res
 		switch {
 		case errors.Is(err, taste.ErrPoison):
 			return nil, &refusal{http.StatusBadRequest, event.ReasonPoison, "body", "", "a body that can be decoded; this one is quarantined"}
-		case errors.Is(err, taste.ErrQuarantined):
-			return nil, &refusal{http.StatusBadRequest, event.ReasonJail, "body", "", "another form of body; those of this one cannot be decoded"}
-		case errors.Is(err, taste.ErrTripped):
-			return nil, &refusal{http.StatusTooManyRequests, event.ReasonBreaker, "key", g.KeyID, "no burst of bodies that cannot be decoded"}
+		case errors.Is(err, taste.ErrQuarantined), errors.Is(err, taste.ErrTripped):
+			return nil, refusedUnread(g, err)
 		case err != nil:
 			return nil, &refusal{http.StatusServiceUnavailable, event.ReasonBusy, "tasters", "", "a taster that is free; send the same body again"}
 		}
 	}
-	if f := a.Refusal; f != nil {
-		return nil, &refusal{f.Status, f.Reason, f.Field, f.Value, f.Want}
-	}
-	return &a.Result, nil
+	return a.told()
 }
 
 // Quarantined returns the entries of a tenant's quarantine, the newest first.

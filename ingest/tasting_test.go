@@ -29,7 +29,16 @@ func TestMain(m *testing.M) {
 	}
 	err := taste.Serve(taste.DefaultLimits, os.Stdin, os.Stdout, func(q, a []byte) []byte {
 		s, err := readSip(q)
-		if err != nil || bytes.Contains(s.Request.Body, []byte("arsenic")) {
+		if err != nil {
+			os.Exit(9)
+		}
+		body := s.Request.Body
+		if encoding := s.Request.Header["content-encoding"]; encoding != "" {
+			if body, _ = new(unpacker).inflate(body, encoding); body == nil {
+				os.Exit(9)
+			}
+		}
+		if bytes.Contains(body, []byte("arsenic")) {
 			os.Exit(9)
 		}
 		answer := decodeSip(&s)
@@ -46,7 +55,7 @@ func TestPoisonIsQuarantined(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := New(Options{Tenants: d, Journal: slowLog{}, Logger: slog.New(slog.DiscardHandler), Fail: func(error) {}, TasteNative: true,
+	e := New(Options{Tenants: d, Journal: slowLog{}, Logger: slog.New(slog.DiscardHandler), Fail: func(error) {}, TasteAll: true,
 		Taster: func() *exec.Cmd {
 			cmd := exec.Command(os.Args[0])
 			cmd.Env = append(os.Environ(), "SERIN_TASTER=1")

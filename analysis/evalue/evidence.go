@@ -3,6 +3,7 @@ package evalue
 import (
 	"fmt"
 	"math"
+	"sort"
 )
 
 // weighted is one alternative of a mixture: a node and the log of its weight.
@@ -165,20 +166,30 @@ func (g *Grid) Estimate(m Marks) float64 {
 	if m.LogL == [points]float64{} {
 		return math.NaN()
 	}
-	var l [fine]float64
-	best, _ := g.likeliest(&m, &l)
+	// The likelihood has one peak, so that a search finds where it begins to
+	// fall.
+	best := sort.Search(fine-1, func(k int) bool { return m.at(&g.fineCoefs[k+1]) <= m.at(&g.fineCoefs[k]) })
 	if best == 0 || best == fine-1 {
 		return math.Exp(g.fineLogs[best])
 	}
-	// The likelihood has one peak: thirds close in on it.
+	// The golden section closes in on it, at one new point a step (Kiefer, 1953).
+	const golden = 0.6180339887498949
 	lo, hi := g.fineLogs[best-1], g.fineLogs[best+1]
+	likelihood := func(t float64) float64 {
+		c := g.coefficients(t)
+		return m.at(&c)
+	}
+	a, b := hi-golden*(hi-lo), lo+golden*(hi-lo)
+	la, lb := likelihood(a), likelihood(b)
 	for hi-lo > 1e-5 {
-		a, b := lo+(hi-lo)/3, hi-(hi-lo)/3
-		ca, cb := g.coefficients(a), g.coefficients(b)
-		if m.at(&ca) < m.at(&cb) {
-			lo = a
+		if la < lb {
+			lo, a, la = a, b, lb
+			b = lo + golden*(hi-lo)
+			lb = likelihood(b)
 		} else {
-			hi = b
+			hi, b, lb = b, a, la
+			a = hi - golden*(hi-lo)
+			la = likelihood(a)
 		}
 	}
 	return math.Exp((lo + hi) / 2)

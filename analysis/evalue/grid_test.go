@@ -490,3 +490,12 @@ func BenchmarkInterval(b *testing.B) {
 		g.Interval(m, 0.05)
 	}
 }
+
+func BenchmarkEstimate(b *testing.B) {
+	g := NewGrid()
+	var m Marks
+	g.AddCell(&m, 30, 100, 0.1)
+	for range b.N {
+		g.Estimate(m)
+	}
+}

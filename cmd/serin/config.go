@@ -46,7 +46,7 @@ func (c *config) maxConnections() int {
 }
 
 type tasteConfig struct {
-	Isolation string `yaml:"isolation,omitempty"` // auto (default): foreign bodies are decoded in child processes; process: native ones too
+	Isolation string `yaml:"isolation,omitempty"` // auto (default): bodies of a kind that is not familiar are decoded in child processes; process: all
 	Tasters   int    `yaml:"tasters,omitempty"`   // child processes; default 4
 }
 

@@ -40,6 +40,8 @@ var commands = []command{
 	{"decode", "PROTOCOL [BODY]", "print the events that a recorded request is decoded into", decode},
 	{"quarantine", "list|show|release [ID]", "what the edge holds back: bodies that killed a taster", quarantine},
 	{"load", "--target URL --key K", "send beacons to a server and measure its answers", loadCommand},
+	{"lab", "EXPERIMENT", "simulate rollouts through the engine: how often it errs, how soon it finds harm", labCommand},
+	{"judge", "--baseline A --canary B", "compare two columns of numbers", judgeCommand},
 	{"bench", "[--length 10s]", "measure the ingest path end to end", bench},
 }
 

@@ -94,7 +94,7 @@ func newServer(ctx context.Context, c config, logger *slog.Logger) (_ *server, e
 		return nil, err
 	}
 	s.edge = ingest.New(ingest.Options{Tenants: s.tenants, Journal: s.events, Logger: logger.With("part", "ingest"), Fail: s.fail,
-		Taster: taster, Tasters: c.Taste.Tasters, TasteNative: c.Taste.Isolation == "process", Network: network})
+		Taster: taster, Tasters: c.Taste.Tasters, TasteAll: c.Taste.Isolation == "process", Network: network})
 	return s, nil
 }
 

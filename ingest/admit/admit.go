@@ -30,12 +30,12 @@ type Rejection struct {
 func (r *Rejection) Error() string { return fmt.Sprintf("%s: %s: want %s", r.Field, r.Value, r.Want) }
 
 // Beacon checks b against a grant, says in it what the edge knows of its client
-// c, corrects its times in place, and scrubs its texts as the tenant wants. now
-// is the receive time in Unix ms. It returns a rejection of the whole beacon, or
+// c, corrects its times in place, and scrubs its texts as the tenant wants. m may
+// be nil; now is the receive time in Unix ms. It returns a rejection of the whole beacon, or
 // those of single events, which it has taken out of b; indexes count the events
 // that b had. A whole beacon that is refused for [event.ReasonPrivacy] is
 // nobody's fault: it is answered like one that is taken.
-func Beacon(g *tenant.Grant, c *Client, b *event.Beacon, now int64) (whole *Rejection, events []Rejection) {
+func Beacon(g *tenant.Grant, c *Client, m *Memo, b *event.Beacon, now int64) (whole *Rejection, events []Rejection) {
 	if g.App != "" && g.App != b.App {
 		return &Rejection{Index: -1, Reason: event.ReasonApp, Field: "app", Value: b.App, Want: "the app of the key: " + g.App}, nil
 	}
@@ -53,17 +53,20 @@ func Beacon(g *tenant.Grant, c *Client, b *event.Beacon, now int64) (whole *Reje
 	}
 	kept := b.Events[:0]
 	for i := range b.Events {
-		e := b.Events[i]
-		e.Time += skew
-		if e.Time > now+event.MaxFutureMS || e.Time < now-event.MaxAgeMS {
+		e := &b.Events[i]
+		if at := e.Time + skew; at > now+event.MaxFutureMS || at < now-event.MaxAgeMS {
 			events = append(events, Rejection{Index: i, Reason: event.ReasonClock, Field: fmt.Sprintf("events[%d].t", i),
 				Value: fmt.Sprint(b.Events[i].Time), Want: "at most 7 days before and 60 s after it is received, by the client's own clock"})
 			continue
 		}
-		kept = append(kept, e)
+		e.Time += skew
+		if len(kept) < i { // copied only behind one that is left out
+			b.Events[len(kept)] = *e
+		}
+		kept = b.Events[:len(kept)+1]
 	}
 	clear(b.Events[len(kept):])
 	b.Events = kept
-	Scrub(g.Scrub, b)
+	Scrub(g.Scrub, m, b)
 	return nil, slices.Clip(events)
 }

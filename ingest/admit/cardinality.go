@@ -59,7 +59,7 @@ var (
 			event.ShedCause + event.ClassError.String(), event.ShedCause + event.ClassResource.String()},
 		event.Event: {event.NameLog},
 	}
-	keptKeys = []string{"arm", "handled", "failed", "status", "slow", "rating", "navigation", "id", "host", ShareKey}
+	keptKeys = []string{"arm", "handled", "failed", "status", "slow", "rating", "navigation", "id", "host", event.ShareKey}
 )
 
 // Live is a rollout that is under way: what it names is kept whatever the

@@ -197,7 +197,7 @@ func TestSignals(t *testing.T) {
 		p := Perimeter{Secret: []byte("s"), Countries: listed{"198.51.100.1": "FR"}}
 		client := p.Client(g, netip.MustParseAddr("198.51.100.1"), headers(c.header...), 1000)
 		b := event.Beacon{App: "a", Session: "session-0", User: "h:1", Sent: 1000, Ctx: event.Context{Country: "DE", Prefix: "forged"}, Events: []event.One{{Kind: event.View, Name: "/", Time: 1000}}}
-		whole, _ := Beacon(g, &client, &b, 1000)
+		whole, _ := Beacon(g, &client, nil, &b, 1000)
 		if (whole != nil) != (c.refused != "") || whole != nil && (whole.Field != c.refused || whole.Reason != event.ReasonPrivacy || whole.Index != -1) {
 			t.Errorf("%s: %+v", c.name, whole)
 			continue
@@ -232,10 +232,10 @@ func TestOwnPatterns(t *testing.T) {
 		}
 	}
 	b := event.Beacon{Ctx: event.Context{Page: "/o/ORD-12345"}}
-	if n := Scrub(g.Scrub, &b); n != 1 || b.Ctx.Page != "/o/[order]" {
+	if n := Scrub(g.Scrub, nil, &b); n != 1 || b.Ctx.Page != "/o/[order]" {
 		t.Errorf("%d changed, page %q", n, b.Ctx.Page)
 	}
-	if n := Scrub(&tenant.Scrub{}, &b); n != 0 {
+	if n := Scrub(&tenant.Scrub{}, nil, &b); n != 0 {
 		t.Errorf("scrubbing is off and changed %d", n)
 	}
 }

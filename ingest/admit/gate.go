@@ -16,10 +16,6 @@ import (
 	"serin.dev/serin/internal/tenant"
 )
 
-// ShareKey is the attribute of an event that survived shedding: the
-// probability with which it was kept, by which estimates are weighted.
-const ShareKey = "serin.share"
-
 // maxPressure is the pressure at which everything but accounting is shed; of
 // crashes only a quota asks so much. maxShared is the most that the server's own
 // shortage may ask of them, so that they are kept: a store that is slow for
@@ -41,11 +37,12 @@ const (
 	shortTicks = 3   // in a row before anything is shed: one slow sync is no overload
 	idleTicks  = 600 // after which a tenant without traffic is forgotten
 
-	// refuseAt is at how many times its quota a tenant's requests begin to be
-	// refused before they are read: up to there shedding, which knows sessions
-	// and classes, is the fairer way; past it the reading alone would cost the
-	// other tenants.
+	// refuseAt is at how many times its quota, and refuseFrom at how many
+	// events per second, a tenant's requests begin to be refused before they are
+	// read: up to there shedding, which knows sessions and classes, is the fairer
+	// way; past it the reading alone would cost the other tenants.
 	refuseAt   = 4.
+	refuseFrom = 5000.
 	maxRefused = 0.98
 )
 
@@ -55,11 +52,13 @@ const (
 // for concurrent use; [Gate.Run] must run for it to react.
 type Gate struct {
 	target  time.Duration
+	shorts  []func() bool                     // further signs of a shortage
 	live    atomic.Pointer[map[string][]Live] // by tenant
 	mu      sync.Mutex
 	tenants map[gateKey]*load
 	short   int          // ticks in a row in which the store was slow
 	delay   atomic.Int64 // shortest wait for the store within this tick, ns; 0: none
+	late    atomic.Int64 // likewise for a processor
 }
 
 // gateKey parts production from all other traffic, which has a quota of its
@@ -85,22 +84,45 @@ type load struct {
 }
 
 // NewGate returns a gate that sheds where the store takes longer than target
-// to acknowledge; 0 is 50 ms.
-func NewGate(target time.Duration) *Gate {
+// to acknowledge, where a goroutine waits longer than that for a processor, or
+// where one of shorts, which are asked once in a tick, says that the server is
+// short of something else; 0 is 50 ms.
+func NewGate(target time.Duration, shorts ...func() bool) *Gate {
 	if target == 0 {
 		target = delayFloor
 	}
-	return &Gate{target: target, tenants: map[gateKey]*load{}}
+	return &Gate{target: target, shorts: shorts, tenants: map[gateKey]*load{}}
 }
 
 // Waited tells the gate how long a beacon waited for the store. The shortest
 // wait of a tick counts: a queue that empties now and then is no overload
 // (Nichols and Jacobson, Controlling Queue Delay, 2012).
-func (g *Gate) Waited(d time.Duration) {
+func (g *Gate) Waited(d time.Duration) { shortest(&g.delay, d) }
+
+func shortest(of *atomic.Int64, d time.Duration) {
 	for {
-		old := g.delay.Load()
-		if old != 0 && old <= int64(d) || g.delay.CompareAndSwap(old, max(int64(d), 1)) {
+		old := of.Load()
+		if old != 0 && old <= int64(d) || of.CompareAndSwap(old, max(int64(d), 1)) {
 			return
+		}
+	}
+}
+
+// pulse is how often the wait for a processor is measured.
+const pulse = 5 * time.Millisecond
+
+// feel measures how late a goroutine gets a processor, until ctx ends.
+func (g *Gate) feel(ctx context.Context) {
+	t := time.NewTimer(pulse)
+	defer t.Stop()
+	for {
+		due := time.Now().Add(pulse)
+		t.Reset(pulse)
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+			shortest(&g.late, time.Since(due))
 		}
 	}
 }
@@ -156,7 +178,7 @@ func (g *Gate) Enrolled(grant *tenant.Grant, b *event.Beacon) bool {
 
 // Shed takes out of b what cannot be afforded, and returns how many events.
 // What is taken out stays as drop rows by class; what is kept of a class that
-// is shed in part carries [ShareKey].
+// is shed in part carries [event.ShareKey].
 func (g *Gate) Shed(grant *tenant.Grant, b *event.Beacon) int {
 	l := g.load(grant, b.Tenancy)
 	l.offered.Add(int64(len(b.Events)))
@@ -185,7 +207,7 @@ func (g *Gate) Shed(grant *tenant.Grant, b *event.Beacon) int {
 			continue
 		}
 		if share < 1 && len(e.Attrs) < event.MaxAttrs {
-			e.Attrs = append(e.Attrs[:len(e.Attrs):len(e.Attrs)], event.Attr{Key: ShareKey, Num: true, Number: share})
+			e.Attrs = append(e.Attrs[:len(e.Attrs):len(e.Attrs)], event.Attr{Key: event.ShareKey, Num: true, Number: share})
 		}
 		kept = append(kept, e)
 	}
@@ -281,6 +303,9 @@ func (g *Gate) Refuse(grant *tenant.Grant) time.Duration {
 func (g *Gate) Run(ctx context.Context) {
 	t := time.NewTicker(tick)
 	defer t.Stop()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() { g.feel(ctx) })
 	for {
 		select {
 		case <-ctx.Done():
@@ -294,6 +319,10 @@ func (g *Gate) Run(ctx context.Context) {
 // step is one tick of the controller.
 func (g *Gate) step() {
 	slow := g.delay.Swap(0) > int64(g.target)
+	slow = g.late.Swap(0) > int64(g.target) || slow
+	for _, short := range g.shorts {
+		slow = short() || slow
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.short++
@@ -320,7 +349,7 @@ func (g *Gate) step() {
 		if l.quota > 0 {
 			// What is over after shedding raises the pressure in proportion.
 			over := taken/tick.Seconds()/l.quota - 1
-			l.refused.Store(math.Float64bits(min(max(1-refuseAt*l.quota/l.rate, 0), maxRefused)))
+			l.refused.Store(math.Float64bits(min(max(1-max(refuseAt*l.quota, refuseFrom)/l.rate, 0), maxRefused)))
 			l.quotaP = min(max(l.quotaP+quotaGain*min(max(over, -0.1), 1), 0), maxPressure)
 		}
 		if taken > most && l.sharedP < maxPressure {

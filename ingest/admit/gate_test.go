@@ -156,7 +156,7 @@ func TestWhatIsKeptSaysItsShare(t *testing.T) {
 			t.Fatalf("%d shed, %d told, %d kept", shed, told, len(b.Events))
 		}
 		for _, e := range b.Events {
-			share, ok := e.Attr(ShareKey)
+			share, ok := e.Attr(event.ShareKey)
 			if want := e.Kind == event.Request; ok != want || ok && share.Number != 0.75 {
 				t.Errorf("%s says %v, %v", e.Kind, share.Number, ok)
 			}
@@ -219,18 +219,18 @@ func TestLiveSessionsAreShedLast(t *testing.T) {
 // many as it takes, evenly, and none of another's.
 func TestRefuse(t *testing.T) {
 	g := NewGate(0)
-	by := grants(t, map[string]tenant.Quota{"greedy": {Events: 100}, "good": {Events: 100}, "free": {}})
+	by := grants(t, map[string]tenant.Quota{"greedy": {Events: 2000}, "good": {Events: 100}, "free": {}})
 	asked, read := 0, 0
 	var odd [2]int
 	for tick := range 300 {
-		for i := range 80 {
+		for i := range 1600 {
 			asked++
 			wait := g.Refuse(by["greedy"])
 			if wait != 0 && (wait < time.Second || wait > 10*time.Second) {
 				t.Fatal(wait)
 			}
 			if wait == 0 {
-				g.Shed(by["greedy"], full(fmt.Sprint("session-", asked))) // 5 events: 4,000 a second
+				g.Shed(by["greedy"], full(fmt.Sprint("session-", asked))) // 5 events: 80,000 a second
 				if tick >= 100 {
 					read++
 					odd[i%2]++
@@ -244,8 +244,18 @@ func TestRefuse(t *testing.T) {
 		g.Shed(by["free"], full("session-0"))
 		g.step()
 	}
-	if share := float64(read) / (200 * 80); share < 0.08 || share > 0.13 {
+	if share := float64(read) / (200 * 1600); share < 0.08 || share > 0.13 {
 		t.Errorf("%.3f are read, want 0.1: four times the quota", share)
+	}
+	// A small quota is no reason to refuse what costs nothing to read.
+	for tick := range 100 {
+		for i := range 20 {
+			if g.Refuse(by["good"]) != 0 {
+				t.Fatal("1,000 events a second are refused unread")
+			}
+			g.Shed(by["good"], full(fmt.Sprint("s-", tick, i)))
+		}
+		g.step()
 	}
 	if d := float64(odd[0]-odd[1]) / float64(read); math.Abs(d) > 0.05 {
 		t.Errorf("every other request fares differently: %v", odd)

@@ -53,11 +53,24 @@ var rules = []struct {
 // secretEnds are the last letters of the words whose values are secret.
 var secretEnds = []string{"password", "passwd", "secret", "token", "key", "authorization"}
 
+// telling has the bytes that say anything of what a text may hold. Digits, which
+// make runs, and what may stand in one are among them.
+var telling = func() (t [256]bool) {
+	for _, c := range []byte("0123456789. -?@ebB=:") {
+		t[c] = true
+	}
+	return t
+}()
+
 // suspect returns the rules that may apply to s; it never misses one.
 func suspect(s string) (found suspicion) {
 	digits, dots := 0, 0 // in the run that is read; dots between digits
 	for i := 0; i < len(s); i++ {
 		c := s[i]
+		if !telling[c] {
+			digits = 0
+			continue
+		}
 		if c-'0' <= 9 {
 			if digits++; digits >= 13 {
 				found |= card
@@ -101,15 +114,25 @@ func suspect(s string) (found suspicion) {
 // Scrub takes out of b what names a person or opens a door, wherever free text
 // stands: what the tenant's choice of the built-in rules finds (query strings,
 // email addresses, tokens, card numbers, network addresses), and then what its
-// own patterns do. It returns how many texts it changed.
-func Scrub(by *tenant.Scrub, b *event.Beacon) (changed int) {
+// own patterns do. It returns how many texts it changed. m may be nil.
+func Scrub(by *tenant.Scrub, m *Memo, b *event.Beacon) (changed int) {
 	if by.Rules == 0 && len(by.Patterns) == 0 {
 		return 0
 	}
 	one := func(s *string) {
-		if out := scrub(by, *s); out != *s {
+		if *s == "" {
+			return
+		}
+		e, clean := m.cleaned(*s, by)
+		if clean {
+			return
+		}
+		switch out := scrub(by, *s); {
+		case out != *s:
 			*s = out
 			changed++
+		case e != nil:
+			*e = cleanEntry{*s, by}
 		}
 	}
 	one(&b.Ctx.Page)

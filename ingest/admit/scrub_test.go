@@ -1,6 +1,8 @@
 package admit
 
 import (
+	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -41,7 +43,7 @@ func TestScrubReachesEveryText(t *testing.T) {
 	const secret = "ann@mail.example"
 	b := event.Beacon{Ctx: event.Context{Page: "/u/" + secret}, Events: []event.One{{Name: "n " + secret, Message: "m " + secret, Stack: "s " + secret,
 		Attrs: []event.Attr{{Key: "k", Text: secret}}}}}
-	if n := Scrub(&allRules, &b); n != 5 {
+	if n := Scrub(&allRules, nil, &b); n != 5 {
 		t.Errorf("%d texts changed, want 5", n)
 	}
 	e := b.Events[0]
@@ -72,6 +74,26 @@ func BenchmarkScrub(b *testing.B) {
 		{Name: "LCP", Attrs: []event.Attr{{Key: "rating", Text: "good"}}}, {Name: "GET /api/stock", Attrs: []event.Attr{{Key: "host", Text: "shop.example"}}},
 		{Name: "TypeError", Message: "x is undefined", Stack: "TypeError: x is undefined\n at f (https://shop.example/app.js:10:5)"}}}
 	for b.Loop() {
-		Scrub(&allRules, &bc)
+		Scrub(&allRules, nil, &bc)
+	}
+}
+
+// A memo must not make one tenant's rules those of another, nor remember what
+// was changed as clean.
+func TestScrubMemo(t *testing.T) {
+	order := tenant.Scrub{Patterns: []tenant.CompiledPattern{{RE: regexp.MustCompile(`ORD-\d+`), Mark: "[order]"}}}
+	texts := []string{"LCP", "GET /api/stock", "ORD-17", "ann@mail.example", "/o/ORD-9?a=b", strings.Repeat("x", memoText+1) + "ORD-1", ""}
+	var m Memo
+	for round := range 3 {
+		for _, by := range []*tenant.Scrub{&allRules, &order, {}} {
+			for _, s := range texts {
+				want := event.Beacon{Events: []event.One{{Name: s, Attrs: []event.Attr{{Key: "k", Text: s}}}}}
+				got := event.Beacon{Events: []event.One{{Name: s, Attrs: []event.Attr{{Key: "k", Text: s}}}}}
+				n, changed := Scrub(by, nil, &want), Scrub(by, &m, &got)
+				if n != changed || !reflect.DeepEqual(got, want) {
+					t.Errorf("round %d: %q became %+v with a memo (%d), %+v without (%d)", round, s, got.Events, changed, want.Events, n)
+				}
+			}
+		}
 	}
 }

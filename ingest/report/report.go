@@ -137,10 +137,12 @@ func network(b *dialect.Builder, s dialect.Source, body *fastjson.Value, at int6
 	for _, key := range []string{"phase", "method", "protocol"} {
 		e.Attrs = append(e.Attrs, dialect.TextAttr(key, dialect.Text(body, key)))
 	}
-	for _, key := range []string{"status_code", "sampling_fraction"} {
-		if f, ok := dialect.Number(body, key); ok {
-			e.Attrs = append(e.Attrs, event.Attr{Key: key, Num: true, Number: f})
-		}
+	if f, ok := dialect.Number(body, "status_code"); ok {
+		e.Attrs = append(e.Attrs, event.Attr{Key: "status_code", Num: true, Number: f})
+	}
+	// The browser was told to report a part of them only.
+	if f, ok := dialect.Number(body, "sampling_fraction"); ok && f > 0 && f < 1 {
+		e.Attrs = append(e.Attrs, event.Attr{Key: event.ShareKey, Num: true, Number: f})
 	}
 	if status, _ := dialect.Number(body, "status_code"); kind == "http.error" && status < 500 {
 		e.Kind = event.Event // the server answered: not for the network to be blamed

@@ -194,6 +194,20 @@ func (p *Pool) Taste(ctx context.Context, s Sample, q []byte) (a []byte, err err
 	return got.a, nil
 }
 
+// Refused returns the error with which [Pool.Taste] would refuse a sample
+// untasted: [ErrQuarantined], [ErrTripped] or none. It is for bodies that need
+// no taster.
+func (p *Pool) Refused(s Sample) error {
+	err := p.jail.check(func() uint64 { return Fingerprint(s.Protocol, s.Key, s.Body) }, s.Key)
+	switch {
+	case errors.Is(err, ErrTripped):
+		results["tripped"].Inc()
+	case err != nil:
+		results["quarantined"].Inc()
+	}
+	return err
+}
+
 // mine returns Of, remembered.
 func (p *Pool) mine(tenant string) []int {
 	if known, ok := p.of.Load(tenant); ok {

@@ -74,22 +74,23 @@ func New(o Options) *API {
 type route struct {
 	Route
 	handle handler
+	alone  bool // served while the analysis is down: the handler gets no engine
 }
 
 func (a *API) table() []route {
 	return []route{
-		{Route{"POST", "/v1/rollouts", tenant.Releaser}, a.create},
-		{Route{"GET", "/v1/rollouts", tenant.Viewer}, a.list},
-		{Route{"GET", "/v1/rollouts/{id}", tenant.Viewer}, a.status},
-		{Route{"POST", "/v1/rollouts/{id}/stage", tenant.Releaser}, a.stage},
-		{Route{"POST", "/v1/rollouts/{id}/override", tenant.Releaser}, a.override},
-		{Route{"POST", "/v1/rollouts/{id}/shadow", tenant.Releaser}, a.shadow},
-		{Route{"GET", "/v1/rollouts/{id}/verdict", tenant.Viewer}, a.verdict},
-		{Route{"GET", "/v1/rollouts/{id}/evidence", tenant.Viewer}, a.evidence},
-		{Route{"GET", "/v1/events", tenant.Viewer}, a.events},
-		{Route{"GET", "/v1/quarantine", tenant.Admin}, a.quarantined},
-		{Route{"GET", "/v1/quarantine/{id}", tenant.Admin}, a.quarantinedBody},
-		{Route{"POST", "/v1/quarantine/{id}/release", tenant.Admin}, a.release},
+		{Route{"POST", "/v1/rollouts", tenant.Releaser}, a.create, false},
+		{Route{"GET", "/v1/rollouts", tenant.Viewer}, a.list, false},
+		{Route{"GET", "/v1/rollouts/{id}", tenant.Viewer}, a.status, false},
+		{Route{"POST", "/v1/rollouts/{id}/stage", tenant.Releaser}, a.stage, false},
+		{Route{"POST", "/v1/rollouts/{id}/override", tenant.Releaser}, a.override, false},
+		{Route{"POST", "/v1/rollouts/{id}/shadow", tenant.Releaser}, a.shadow, false},
+		{Route{"GET", "/v1/rollouts/{id}/verdict", tenant.Viewer}, a.verdict, false},
+		{Route{"GET", "/v1/rollouts/{id}/evidence", tenant.Viewer}, a.evidence, false},
+		{Route{"GET", "/v1/events", tenant.Viewer}, a.events, false},
+		{Route{"GET", "/v1/quarantine", tenant.Admin}, a.quarantined, true},
+		{Route{"GET", "/v1/quarantine/{id}", tenant.Admin}, a.quarantinedBody, true},
+		{Route{"POST", "/v1/quarantine/{id}/release", tenant.Admin}, a.release, true},
 	}
 }
 
@@ -118,7 +119,7 @@ func (a *API) guard(rt route) http.HandlerFunc {
 			fail(w, http.StatusForbidden, "role", fmt.Sprintf("the token %q is a %s; this needs a %s", access.Token, access.Role, rt.Role))
 		default:
 			engine := a.o.Engine()
-			if engine == nil {
+			if engine == nil && !rt.alone {
 				w.Header().Set("Retry-After", "2")
 				fail(w, http.StatusServiceUnavailable, "analysis_down", "the analysis is starting; beacons are taken meanwhile")
 				return

@@ -13,13 +13,14 @@ type rule struct {
 }
 
 var table = []rule{
-	{of: "cmd/serin", may: []string{"alerting/policy", "alerting/webhook", "analysis", "analysis/policyfile", "analysis/verdict", "ingest", "ingest/dialect", "ingest/lane", "internal/api", "internal/bench/corpus", "internal/bench/load", "internal/event", "internal/plot", "internal/store/journal", "internal/store/segment", "internal/tenant"}},
+	{of: "cmd/serin", may: []string{"alerting/policy", "alerting/webhook", "analysis", "analysis/evalue", "analysis/judge", "analysis/lab", "analysis/policyfile", "analysis/verdict", "ingest", "ingest/dialect", "ingest/lane", "internal/api", "internal/bench/corpus", "internal/bench/load", "internal/event", "internal/plot", "internal/store/journal", "internal/store/segment", "internal/tenant"}},
 	{of: "alerting/policy", may: []string{"analysis/verdict"}},
 	{of: "alerting/webhook", may: []string{"analysis/verdict"}},
 	{of: "internal/api", may: []string{"analysis", "analysis/canary", "internal/tenant"}},
 	{of: "analysis", may: []string{"analysis/canary", "analysis/cell", "analysis/session", "analysis/verdict", "internal/event",
 		"internal/store/batch", "internal/store/journal", "internal/store/segment", "internal/tenant"}},
 	{of: "analysis/canary", may: []string{"analysis/evalue", "analysis/session", "analysis/sketch", "analysis/verdict", "internal/event", "internal/store/batch"}},
+	{of: "analysis/lab", may: []string{"analysis/canary", "analysis/evalue", "analysis/judge", "analysis/session", "analysis/verdict", "internal/event", "internal/store/batch", "internal/tenant"}},
 	{of: "analysis/policyfile", may: []string{"analysis/canary"}},
 	{of: "analysis/cell", may: []string{"analysis/session", "analysis/sketch", "internal/event", "internal/store/batch"}},
 	{of: "analysis/session", may: []string{"internal/event", "internal/store/batch"}},
@@ -68,7 +69,7 @@ var limits = []struct {
 	{"github.com/gorilla/websocket", []string{"ingest", "internal/api", "internal/bench/..."}},
 	{"github.com/nats-io/...", []string{"internal/store/journal"}},
 	{"github.com/oschwald/...", []string{"cmd/serin"}},
-	{"math/rand/v2", []string{"cmd/serin", "alerting/webhook", "internal/store/journal", "internal/bench/..."}},
+	{"math/rand/v2", []string{"cmd/serin", "analysis/lab", "alerting/webhook", "internal/store/journal", "internal/bench/..."}},
 }
 
 // topLevel are the folders of the project.

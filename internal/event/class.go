@@ -31,6 +31,10 @@ func (c Class) String() string {
 // that the edge shed; the class follows.
 const ShedCause = "shed/"
 
+// ShareKey is the attribute of an event of which not all are kept or sent: the
+// probability with which this one was, by which estimates are weighted.
+const ShareKey = "serin.share"
+
 // NameLog is the name of an event that is a line of a client's log.
 const NameLog = "log"
 

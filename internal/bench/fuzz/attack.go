@@ -115,6 +115,13 @@ func (a *attacker) pick(protocol string) (one, other *seed) {
 	return &list[a.rng.IntN(len(list))], &list[a.rng.IntN(len(list))]
 }
 
+// from is the header line by which each mutated beacon comes from another
+// network: from one network the server's breaker would refuse most of them
+// before they are read.
+func (a *attacker) from() string {
+	return fmt.Sprintf("X-Forwarded-For: %d.%d.%d.1\r\n", 1+a.rng.IntN(126), a.rng.IntN(256), a.rng.IntN(256))
+}
+
 func (a *attacker) key() string { return a.keys[a.rng.IntN(len(a.keys))] }
 
 // post sends a mutated body in a good request, which must be answered.
@@ -124,7 +131,7 @@ func (a *attacker) post(protocol string) {
 		_, other = a.pick(shares[a.rng.IntN(2)].protocol)
 	}
 	body, kind, packed := a.mut.Mutate(s.body, other.body)
-	a.buf = wire.Request(a.buf[:0], s.head(a.host, a.key(), packed), body)
+	a.buf = wire.Request(a.buf[:0], s.head(a.host, a.key(), a.from(), packed), body)
 	res, err := a.conn.Do(a.buf)
 	switch {
 	case err == nil:
@@ -150,7 +157,7 @@ func clip(text []byte) []byte { return text[:min(len(text), 2048)] }
 // is the server's to say; that it ends is looked at elsewhere.
 func (a *attacker) raw() {
 	s, other := a.pick("native")
-	a.buf = wire.Request(a.buf[:0], s.head(a.host, a.key(), false), s.body)
+	a.buf = wire.Request(a.buf[:0], s.head(a.host, a.key(), a.from(), false), s.body)
 	request := a.buf
 	if i := slices.Index(request, '{'); i > 0 && a.rng.IntN(2) == 0 {
 		// The head is short beside the body, and is what is meant here.
@@ -195,7 +202,7 @@ func (a *attacker) stream(protocol string) {
 	}
 	defer conn.Close()
 	_ = conn.SetDeadline(time.Now().Add(wire.Patience)) // an error shows in the read
-	fmt.Fprintf(conn, "GET /v1/stream?key=%s HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Protocol: serin.v1\r\n\r\n", a.key(), a.host)
+	fmt.Fprintf(conn, "GET /v1/stream?key=%s HTTP/1.1\r\nHost: %s\r\n%sConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Protocol: serin.v1\r\n\r\n", a.key(), a.host, a.from())
 	line, err := bufio.NewReaderSize(conn, 16).ReadSlice(' ')
 	if err != nil || len(line) == 0 {
 		a.out.fail(fmt.Errorf("open a websocket: %q: %w", line, err))

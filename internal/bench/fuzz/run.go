@@ -88,7 +88,7 @@ func run(ctx context.Context, o *options, progress io.Writer) (_ *result, err er
 		keys[i] = fmt.Sprintf("pk_bad%02d", i)
 		fmt.Fprintf(&list, "{key: %s}, ", keys[i])
 	}
-	text := fmt.Sprintf("listen: %s\ndata: %s\nseal_after: 2s\ntenants:\n  - {id: %s, keys: [{key: %s}]}\n  - {id: bad, keys: [%s]}\n", host, filepath.Join(dir, "data"), goodTenant, goodKey, list.String())
+	text := fmt.Sprintf("listen: %s\ndata: %s\nseal_after: 2s\nedge: {trusted_proxies: [127.0.0.0/8]}\ntenants:\n  - {id: %s, keys: [{key: %s}]}\n  - {id: bad, keys: [%s]}\n", host, filepath.Join(dir, "data"), goodTenant, goodKey, list.String())
 	file := filepath.Join(dir, "serin.yaml")
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		return nil, fmt.Errorf("write a configuration: %w", err)

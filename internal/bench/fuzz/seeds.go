@@ -108,10 +108,10 @@ func seeds(dir string) (map[string][]seed, error) {
 }
 
 // head is the head of a request, up to the number of its body's bytes.
-func (s *seed) head(host, key string, packed bool) []byte {
+func (s *seed) head(host, key, from string, packed bool) []byte {
 	headers := strings.ReplaceAll(s.headers, recordedKey, key)
 	if packed && !strings.Contains(strings.ToLower(headers), "content-encoding") {
 		headers += "Content-Encoding: gzip\r\n"
 	}
-	return fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: %s\r\n%sContent-Length: ", strings.ReplaceAll(s.target, recordedKey, key), host, headers)
+	return fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: %s\r\n%s%sContent-Length: ", strings.ReplaceAll(s.target, recordedKey, key), host, from, headers)
 }

@@ -11,8 +11,6 @@ package batch
 
 import (
 	"fmt"
-	"math"
-	"slices"
 	"strconv"
 	"strings"
 	"unsafe"
@@ -97,85 +95,6 @@ var Schema = func() *arrow.Schema {
 	return arrow.NewSchema(fields, &meta)
 }()
 
-type dict struct {
-	codes  []uint32
-	values []string
-	index  map[string]uint32
-	last   string // most columns repeat the row before: one compare instead of a map look-up
-	code   uint32
-}
-
-func (d *dict) append(s string) { d.codes = append(d.codes, d.of(s)) }
-
-// of returns the code of a text, which is copied where it is new: s may be in
-// memory that the caller reuses.
-func (d *dict) of(s string) uint32 {
-	if len(d.values) > 0 && s == d.last {
-		return d.code
-	}
-	code, ok := d.index[s]
-	if !ok {
-		code = uint32(len(d.values))
-		s = strings.Clone(s)
-		d.index[s] = code
-		d.values = append(d.values, s)
-	}
-	d.last, d.code = d.values[code], code
-	return code
-}
-
-// ofBytes is of for a text that is still bytes.
-func (d *dict) ofBytes(b []byte) uint32 {
-	if len(d.values) > 0 && string(b) == d.last {
-		return d.code
-	}
-	code, ok := d.index[string(b)]
-	if !ok {
-		return d.of(string(b))
-	}
-	d.last, d.code = d.values[code], code
-	return code
-}
-
-// copyStrings appends a plain column. Only a text that is new is copied.
-func (d *dict) copyStrings(a *array.String) {
-	for r := range a.Len() {
-		s := a.Value(r)
-		if _, ok := d.index[s]; !ok {
-			s = strings.Clone(s)
-		}
-		d.append(s)
-	}
-}
-
-// copyCodes appends a dictionary column. It looks at each word once and at
-// codes only from there on; a Parquet reader may give a word twice.
-func (d *dict) copyCodes(a *array.Dictionary, words *array.String) error {
-	const unseen = math.MaxUint32
-	codes := make([]uint32, words.Len())
-	for i := range codes {
-		codes[i] = unseen
-	}
-	d.codes = slices.Grow(d.codes, a.Len())
-	for r := range a.Len() {
-		i := a.GetValueIndex(r)
-		if i < 0 || i >= len(codes) {
-			return fmt.Errorf("row %d has word %d of %d", r, i, len(codes))
-		}
-		if codes[i] == unseen {
-			d.append(strings.Clone(words.Value(i)))
-			codes[i] = d.codes[len(d.codes)-1]
-			continue
-		}
-		d.codes = append(d.codes, codes[i])
-	}
-	if n := len(d.codes); n > 0 {
-		d.code = d.codes[n-1]
-		d.last = d.values[d.code]
-	}
-	return nil
-}
-
 // perEvent are the dictionary columns that differ from event to event; the
 // others are the beacon's.
 var perEvent = [dictColumns]bool{Kind: true, Name: true, Unit: true, Attrs: true, Message: true, Stack: true}
@@ -202,6 +121,7 @@ type Batch struct {
 	valid  []byte // bitmap of value
 
 	kinds   []event.Kind // of the codes of the column Kind, as far as they were asked for
+	attrs   attrsMemo
 	scratch []byte
 }
 
@@ -277,9 +197,15 @@ func (b *Batch) row(index int, e *event.One) {
 	b.dicts[Unit].append(e.Unit)
 	b.dicts[Message].append(e.Message)
 	b.dicts[Stack].append(e.Stack)
-	b.scratch = appendAttrs(b.scratch[:0], e.Attrs)
 	attrs := &b.dicts[Attrs]
-	attrs.codes = append(attrs.codes, attrs.ofBytes(b.scratch))
+	near := b.attrs.at(e.Attrs)
+	if near == nil || !near.holds(e.Attrs) {
+		b.scratch = appendAttrs(b.scratch[:0], e.Attrs)
+		near.note(e.Attrs, attrs.ofBytes(b.scratch))
+		attrs.codes = append(attrs.codes, attrs.code)
+	} else {
+		attrs.codes = append(attrs.codes, near.code)
+	}
 	n := len(b.time)
 	b.time = append(b.time, e.Time)
 	if n%8 == 0 {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"math"
+	"unsafe"
 
 	"serin.dev/serin/internal/event"
 	"serin.dev/serin/internal/tenant"
@@ -32,15 +33,32 @@ type Group struct {
 	dict    map[string]uint64
 	beacons int
 	events  int
+	near    []nearText // made with the dictionary
+	round   uint32     // of the dictionary: entries of near from another one say nothing
+	last    int        // bytes of the message before, which the next one will be like
 }
+
+// nearText is a text of the dictionary, told by where it is in memory: decoders
+// give out one copy of what repeats. It holds the text, so that nothing else can
+// come to stand there.
+type nearText struct {
+	text  string
+	ref   uint32
+	round uint32
+}
+
+// nearTexts is how many are remembered, a power of two.
+const nearTexts = 1 << 9
 
 // Add appends one admitted beacon of a tenant.
 func (g *Group) Add(id tenant.ID, b *event.Beacon) {
 	if g.dict == nil {
 		g.dict = make(map[string]uint64, 256)
+		g.near = make([]nearText, nearTexts)
+		g.round = 1
 	}
 	if len(g.buf) == 0 {
-		g.buf = append(g.buf, groupVersion)
+		g.buf = append(make([]byte, 0, g.last+g.last/4+256), groupVersion)
 	}
 	g.beacons++
 	g.events += len(b.Events)
@@ -164,13 +182,27 @@ func (g *Group) raw(s string) {
 // text writes a reference to the dictionary: n+1 for entry n, or 0 followed by
 // the text itself, which becomes the next entry.
 func (g *Group) text(s string) {
-	if n, ok := g.dict[s]; ok {
-		g.uint(n + 1)
-		return
+	var near *nearText
+	if g.near != nil {
+		p := uint64(uintptr(unsafe.Pointer(unsafe.StringData(s))))
+		near = &g.near[p*0x9e3779b97f4a7c15>>(64-9)] // Fibonacci hashing, by 2⁶⁴ and the golden ratio
+		if near.round == g.round && len(near.text) == len(s) && unsafe.StringData(near.text) == unsafe.StringData(s) {
+			g.uint(uint64(near.ref))
+			return
+		}
 	}
-	g.dict[s] = uint64(len(g.dict))
-	g.buf = append(g.buf, 0)
-	g.raw(s)
+	n, ok := g.dict[s]
+	if ok {
+		g.uint(n + 1)
+	} else {
+		n = uint64(len(g.dict))
+		g.dict[s] = n
+		g.buf = append(g.buf, 0)
+		g.raw(s)
+	}
+	if near != nil {
+		*near = nearText{s, uint32(n + 1), g.round}
+	}
 }
 
 // Beacons returns how many beacons the group holds.
@@ -190,211 +222,13 @@ func (g *Group) Seal() []byte {
 		return nil
 	}
 	msg := binary.LittleEndian.AppendUint32(g.buf, crc32.Checksum(g.buf, castagnoli))
-	*g = Group{dict: g.dict}
 	clear(g.dict)
+	if g.round++; g.round == 0 {
+		clear(g.near)
+		g.round = 1
+	}
+	*g = Group{dict: g.dict, near: g.near, round: g.round, last: len(msg)}
 	return msg
-}
-
-// ReadGroup calls fn with each beacon of a message, in order. The beacon
-// belongs to ReadGroup and is overwritten by the next; its strings may be kept.
-// A message that Group did not write is [ErrCorrupt], and fn is not called at
-// all unless the checksum is right. An error of fn ends the reading and is
-// returned as it is.
-func ReadGroup(msg []byte, fn func(tenant.ID, *event.Beacon) error) error {
-	if len(msg) < 1+groupTrailer {
-		return fmt.Errorf("%w: %d bytes", ErrCorrupt, len(msg))
-	}
-	body, sum := msg[:len(msg)-groupTrailer], binary.LittleEndian.Uint32(msg[len(msg)-groupTrailer:])
-	if got := crc32.Checksum(body, castagnoli); got != sum {
-		return fmt.Errorf("%w: checksum %08x, want %08x", ErrCorrupt, got, sum)
-	}
-	if body[0] != groupVersion {
-		return fmt.Errorf("%w: version %d, want %d", ErrCorrupt, body[0], groupVersion)
-	}
-	r := reader{b: body[1:]}
-	ids := map[string]tenant.ID{}
-	var b event.Beacon
-	for len(r.b) > 0 {
-		name := r.text()
-		r.beacon(&b)
-		if r.bad {
-			return fmt.Errorf("%w: truncated or malformed row", ErrCorrupt)
-		}
-		id, ok := ids[name]
-		if !ok {
-			var err error
-			if id, err = tenant.Stored(name); err != nil {
-				return fmt.Errorf("%w: %w", ErrCorrupt, err)
-			}
-			ids[name] = id
-		}
-		if err := fn(id, &b); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-type reader struct {
-	b    []byte
-	dict []string
-	bad  bool
-}
-
-func (r *reader) fail() { r.bad, r.b = true, nil }
-
-func (r *reader) uint() uint64 {
-	v, n := binary.Uvarint(r.b)
-	if n <= 0 {
-		r.fail()
-		return 0
-	}
-	r.b = r.b[n:]
-	return v
-}
-
-func (r *reader) int() int64 {
-	v, n := binary.Varint(r.b)
-	if n <= 0 {
-		r.fail()
-		return 0
-	}
-	r.b = r.b[n:]
-	return v
-}
-
-func (r *reader) byte() byte {
-	if len(r.b) == 0 {
-		r.fail()
-		return 0
-	}
-	v := r.b[0]
-	r.b = r.b[1:]
-	return v
-}
-
-func (r *reader) float() float64 {
-	if len(r.b) < 8 {
-		r.fail()
-		return 0
-	}
-	v := math.Float64frombits(binary.LittleEndian.Uint64(r.b))
-	r.b = r.b[8:]
-	return v
-}
-
-func (r *reader) raw() string {
-	n := r.uint()
-	if n > uint64(len(r.b)) {
-		r.fail()
-		return ""
-	}
-	s := string(r.b[:n])
-	r.b = r.b[n:]
-	return s
-}
-
-func (r *reader) text() string {
-	n := r.uint()
-	switch {
-	case r.bad:
-		return ""
-	case n == 0:
-		s := r.raw()
-		r.dict = append(r.dict, s)
-		return s
-	case n > uint64(len(r.dict)):
-		r.fail()
-		return ""
-	}
-	return r.dict[n-1]
-}
-
-// count reads a number of things that take at least size bytes each, so that a
-// forged count cannot make us allocate more than a fixed multiple of the
-// message, whose length the journal bounds.
-func (r *reader) count(size int) int {
-	n := r.uint()
-	if n > uint64(len(r.b)/size) {
-		r.fail()
-		return 0
-	}
-	return int(n)
-}
-
-func (r *reader) beacon(b *event.Beacon) {
-	b.Reset()
-	b.App = r.text()
-	b.Release = event.Release(r.text())
-	b.SDK = r.text()
-	b.Tenancy = event.Tenancy(r.byte())
-	b.Session = r.raw()
-	b.User = r.raw()
-	b.Ctx.Prefix = r.raw()
-	seq := r.uint()
-	if seq > math.MaxUint32 {
-		r.fail()
-	}
-	b.Seq = uint32(seq)
-	b.Received = r.int()
-	b.Sent = b.Received + r.int()
-	for range r.count(minArm) {
-		b.Arms = append(b.Arms, event.Arm{Change: r.text(), Variant: r.text()})
-	}
-	c := &b.Ctx
-	for _, p := range [...]*string{&c.Platform, &c.OS, &c.Browser, &c.Device, &c.Network, &c.Country, &c.Page, &c.Env} {
-		*p = r.text()
-	}
-	for n := r.count(minEvent); n > 0 && !r.bad; n-- {
-		b.Events = append(b.Events, r.event(b.Received))
-	}
-	for range r.count(minDrop) {
-		b.Drops = append(b.Drops, event.Dropped{Cause: r.text(), Count: r.int()})
-	}
-}
-
-func (r *reader) event(received int64) (e event.One) {
-	e.Kind = event.Kind(r.byte())
-	flags := r.byte()
-	if flags&^flagsKnown != 0 || flags&(flagInteger|flagValue) == flagInteger {
-		r.fail()
-		return e
-	}
-	e.Name = r.text()
-	e.Time = received + r.int()
-	e.HasVal = flags&flagValue != 0
-	switch {
-	case flags&flagInteger != 0:
-		e.Value = float64(r.int())
-	case e.HasVal:
-		e.Value = r.float()
-	}
-	if flags&flagUnit != 0 {
-		e.Unit = r.text()
-	}
-	if flags&flagMessage != 0 {
-		e.Message = r.text()
-	}
-	if flags&flagStack != 0 {
-		e.Stack = r.text()
-	}
-	if flags&flagAttrs != 0 {
-		n := r.count(minAttr)
-		e.Attrs = make([]event.Attr, 0, n)
-		for range n {
-			a := event.Attr{Key: r.text()}
-			switch r.byte() {
-			case 0:
-				a.Text = r.text()
-			case 1:
-				a.Num, a.Number = true, r.float()
-			default:
-				r.fail()
-			}
-			e.Attrs = append(e.Attrs, a)
-		}
-	}
-	return e
 }
 
 // AppendBeacons appends beacons that are nobody's yet to dst, in the rows of a

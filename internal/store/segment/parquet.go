@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"strconv"
 
@@ -37,11 +36,8 @@ func properties() *parquet.WriterProperties {
 		parquet.WithDictionaryPageSizeLimit(1 << 30),
 		parquet.WithCreatedBy("serin"),
 	}
-	// Arrow v17 finds the least and greatest text of a column by a hash of all
-	// its codes, half of what a file costs. They are kept for the columns that
-	// readers choose row groups by.
 	for c := range batch.Position {
-		if c != batch.Tenant && c != batch.App && c != batch.Release {
+		if !readersChoose(c) {
 			opts = append(opts, parquet.WithStatsFor(batch.Schema.Field(int(c)).Name, false))
 		}
 	}
@@ -53,37 +49,10 @@ func properties() *parquet.WriterProperties {
 	return parquet.NewWriterProperties(append(opts, parquet.WithDictionaryFor(value, false), parquet.WithStatsFor(value, false))...)
 }
 
-// encode writes a whole segment.
-func encode(f *os.File, h header, bs []*batch.Batch) error {
-	// pqarrow closes what can be closed; the file must stay open to be sealed.
-	w, err := pqarrow.NewFileWriter(batch.Schema, struct{ io.Writer }{f}, properties(), pqarrow.DefaultWriterProps())
-	if err != nil {
-		return err
-	}
-	for _, b := range bs {
-		rec := b.Record()
-		err := w.Write(rec)
-		rec.Release()
-		if err != nil {
-			return err
-		}
-	}
-	for _, kv := range [][2]string{
-		{"tenant", h.tenant},
-		{"app", h.app},
-		{"from", strconv.FormatUint(h.from, 10)},
-		{"to", strconv.FormatUint(h.to, 10)},
-		{dataSumKey, blank},
-		{footerSumKey, blank},
-	} {
-		if err := w.AppendKeyValueMetadata(kv[0], kv[1]); err != nil {
-			return err
-		}
-	}
-	if err := w.Close(); err != nil {
-		return err
-	}
-	return seal(f)
+// readersChoose reports whether readers choose row groups by a column of texts:
+// those have their least and greatest text in the metadata.
+func readersChoose(c batch.Column) bool {
+	return c == batch.Tenant || c == batch.App || c == batch.Release
 }
 
 // with opens a segment, checks it and calls fn. Whatever fn cannot read is

@@ -428,6 +428,11 @@ func BenchmarkWrite(b *testing.B) {
 		write(b, s, 1, pos, all)
 	}
 	b.ReportMetric(float64(all.Len())*float64(b.N)/b.Elapsed().Seconds(), "rows/s")
+	files, err := s.Files(all.Tenant, "web")
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportMetric(float64(files[0].Bytes)/float64(files[0].Rows), "bytes/row")
 }
 
 func BenchmarkReplay(b *testing.B) {

@@ -20,7 +20,7 @@ func init() {
 }
 
 func newCodec() codec {
-	enc, err := zstd.NewWriter(nil, zstd.WithZeroFrames(true), zstd.WithEncoderLevel(zstd.SpeedDefault))
+	enc, err := zstd.NewWriter(nil, zstd.WithZeroFrames(true), zstd.WithEncoderLevel(zstd.SpeedFastest))
 	if err != nil {
 		panic(fmt.Sprintf("BUG: options of zstd: %v", err))
 	}
