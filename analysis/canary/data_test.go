@@ -2,6 +2,7 @@ package canary
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
@@ -281,5 +282,41 @@ func TestObservational(t *testing.T) {
 		func(bool, string, float64) bool { return false }, func(bc *event.Beacon, _ bool) { spread(t, bc) })
 	if v.Reasons[0].Code == verdict.SampleRatio || v.Observational == "" || !strings.Contains(v.Sentence, "Observational") {
 		t.Errorf("%+v %s", v.Reasons, v.Sentence)
+	}
+}
+
+// TestAlikeArmsAreNotHeld has both arms lose and lack the same at random: none
+// of the tests of the data may call that a difference, at a level of 0.001 each.
+func TestAlikeArmsAreNotHeld(t *testing.T) {
+	r := rollout(t, func(r *Rollout) {
+		r.Stages[0].MinSessions, r.Policy.ReportAfter = 1e9, Duration(4*time.Second)
+	})
+	for seed := range uint64(15) {
+		rng := rand.New(rand.NewPCG(seed, 9))
+		v := simulateAs(t, r, seed, 2000, 0.2, func(_ bool, _ string, u float64) bool { return u < 0.05 }, func(bc *event.Beacon, _ bool) {
+			spread(t, bc)
+			if bc.Seq == 0 {
+				return
+			}
+			for _, name := range []string{"LCP", "INP", "CLS"} {
+				if rng.IntN(3) > 0 {
+					bc.Events = append(bc.Events, event.One{Kind: event.Vital, Name: name, Value: 0.01, HasVal: true, Time: bc.Received})
+				}
+			}
+			if rng.IntN(10) == 0 {
+				bc.Seq++
+			}
+			if rng.IntN(10) == 0 {
+				bc.Drops = []event.Dropped{{Cause: "vital/queue", Count: 1}}
+			}
+		})
+		if v.Decision != verdict.Hold || v.Reasons[0].Code != verdict.Collecting {
+			t.Errorf("seed %d: %s %+v", seed, v.Decision, v.Reasons)
+		}
+		for _, l := range v.Losses[1:] { // every one but the sessions that showed nothing
+			if l.Lost.Baseline < 50 {
+				t.Errorf("seed %d: hardly any to compare: %+v", seed, l)
+			}
+		}
 	}
 }

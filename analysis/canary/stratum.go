@@ -29,17 +29,22 @@ type Mark struct {
 	Network string
 }
 
-// Epoch holds the sessions of one stratum that entered within one epoch.
+// Epoch holds the sessions of one stratum that entered within one epoch. There
+// are thousands, so that they are kept small.
 type Epoch struct {
 	Start   int64 // Unix ms
 	Closed  bool
-	AtRisk  [session.Metrics][2]int64 // not failed and scored yet
-	Pending [session.Metrics][2]int64 // failed, not scored yet
+	Entered [2]int32                  // sessions
+	AtRisk  [session.Metrics][2]int32 // not failed and scored yet
+	Pending [session.Metrics][2]int32 // failed, not scored yet
 	By      []Mark                    // those, with their networks
+	Lost    *EpochLosses              // nil while none is known
+}
 
-	Entered     [2]int64                 // sessions
-	LostScored  [session.Losses][2]int64 // of them with the loss, and scored
-	LostPending [session.Losses][2]int64 // with the loss, not scored yet
+// EpochLosses counts the sessions of an epoch with each loss.
+type EpochLosses struct {
+	Scored  [session.Losses][2]int32
+	Pending [session.Losses][2]int32
 }
 
 // stratum returns the index of a row's stratum, which is made on first sight.
@@ -154,9 +159,14 @@ func (st *Stratum) fail(epoch int64, m session.Metric, a int, network string) {
 // lose counts a loss.
 func (st *Stratum) lose(epoch int64, l session.Loss, a int) {
 	st.Losses[l][a]++
-	if i, ok := st.find(epoch); ok {
-		st.Open[i].LostPending[l][a]++
+	i, ok := st.find(epoch)
+	if !ok {
+		return
 	}
+	if st.Open[i].Lost == nil {
+		st.Open[i].Lost = &EpochLosses{}
+	}
+	st.Open[i].Lost.Pending[l][a]++
 }
 
 // score closes epochs that began before the current one and scores what is
@@ -179,21 +189,14 @@ func (st *Stratum) score(g *evalue.Grid, current, forget int64, networks *Networ
 			if networks != nil {
 				ep.apart(g, m, networks, k)
 			}
-			g.AddBatch(&st.Marks[m], x[1], x[0], ep.AtRisk[m][1], ep.AtRisk[m][0])
+			addBatch(g, &st.Marks[m], x, ep.AtRisk[m])
 			ep.AtRisk[m][0] -= x[0]
 			ep.AtRisk[m][1] -= x[1]
-			ep.Pending[m] = [2]int64{}
+			ep.Pending[m] = [2]int32{}
 		}
 		ep.By = nil
-		for l := range session.Losses {
-			x := ep.LostPending[l]
-			if x[0]+x[1] == 0 {
-				continue
-			}
-			g.AddBatch(&st.Lost[l], x[1], x[0], ep.Entered[1]-ep.LostScored[l][1], ep.Entered[0]-ep.LostScored[l][0])
-			ep.LostScored[l][0] += x[0]
-			ep.LostScored[l][1] += x[1]
-			ep.LostPending[l] = [2]int64{}
+		if ep.Lost != nil {
+			st.scoreLosses(g, ep)
 		}
 		if ep.Start < forget {
 			drop = i + 1
@@ -202,10 +205,29 @@ func (st *Stratum) score(g *evalue.Grid, current, forget int64, networks *Networ
 	st.Open = slices.Delete(st.Open, 0, drop)
 }
 
+// scoreLosses scores the losses that are pending in an epoch.
+func (st *Stratum) scoreLosses(g *evalue.Grid, ep *Epoch) {
+	for l := range session.Losses {
+		x, scored := ep.Lost.Pending[l], &ep.Lost.Scored[l]
+		if x[0]+x[1] == 0 {
+			continue
+		}
+		addBatch(g, &st.Lost[l], x, [2]int32{ep.Entered[0] - scored[0], ep.Entered[1] - scored[1]})
+		scored[0] += x[0]
+		scored[1] += x[1]
+		ep.Lost.Pending[l] = [2]int32{}
+	}
+}
+
+// addBatch is [evalue.Grid.AddBatch] of counts by arm.
+func addBatch(g *evalue.Grid, m *evalue.Marks, failures, atRisk [2]int32) {
+	g.AddBatch(m, int64(failures[1]), int64(failures[0]), int64(atRisk[1]), int64(atRisk[0]))
+}
+
 // apart works out what the pending failures of a metric would say without those
 // of each network: as if its sessions had not failed.
 func (ep *Epoch) apart(g *evalue.Grid, m session.Metric, networks *Networks, k int) {
-	by := map[string]*[2]int64{}
+	by := map[string]*[2]int32{}
 	var order []string // of first sight, so that the same rows give the same bits
 	for _, mark := range ep.By {
 		if mark.Metric != m || networks.of(mark.Network) == nil {
@@ -213,7 +235,7 @@ func (ep *Epoch) apart(g *evalue.Grid, m session.Metric, networks *Networks, k i
 		}
 		n := by[mark.Network]
 		if n == nil {
-			n = &[2]int64{}
+			n = &[2]int32{}
 			by[mark.Network] = n
 			order = append(order, mark.Network)
 		}
@@ -224,10 +246,10 @@ func (ep *Epoch) apart(g *evalue.Grid, m session.Metric, networks *Networks, k i
 	}
 	x := ep.Pending[m]
 	with := g.NewMarks()
-	g.AddBatch(&with, x[1], x[0], ep.AtRisk[m][1], ep.AtRisk[m][0])
+	addBatch(g, &with, x, ep.AtRisk[m])
 	for _, network := range order {
 		n, without := by[network], g.NewMarks()
-		g.AddBatch(&without, x[1]-n[1], x[0]-n[0], ep.AtRisk[m][1], ep.AtRisk[m][0])
+		addBatch(g, &without, [2]int32{x[0] - n[0], x[1] - n[1]}, ep.AtRisk[m])
 		networks.remove(network, m, k, without, with)
 	}
 }

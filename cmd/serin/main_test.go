@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -192,12 +193,40 @@ func TestBacktestEqualsLive(t *testing.T) {
 	if decision != "rollback" {
 		t.Fatalf("a canary that breaks most sessions is on %s", decision)
 	}
+	t.Setenv("NO_COLOR", "1")
+	svg := filepath.Join(dir, "r1.svg")
+	explained := func(args ...string) {
+		t.Helper()
+		status, stdout, stderr := runCommand(t, append([]string{"explain", "r1", "--width", "90", "--svg", svg}, args...)...)
+		for _, want := range []string{"Roll back release/2.4.1", "GUARDRAIL", "STRATUM", "!  ", "error_free", "LOSS", "no_show", "rollback at 4.61", "harm, all", "UTC"} {
+			if status != 0 || !strings.Contains(stdout, want) {
+				t.Fatalf("explain %v: exit status %d, no %q\n%s%s", args, status, want, stdout, stderr)
+			}
+		}
+		if data, err := os.ReadFile(svg); err != nil || !bytes.HasPrefix(data, []byte("<svg ")) || os.Remove(svg) != nil {
+			t.Errorf("explain %v: drawing: %v", args, err)
+		}
+	}
+	explained("--server", s.url(), "--token", ownViewer)
+	if status, stdout, stderr := runCommand(t, "explain", "r1", "--server", s.url(), "--token", foreignToken); status != 1 || stdout != "" || !strings.Contains(stderr, "404") {
+		t.Errorf("a foreign token: exit status %d\n%s%s", status, stdout, stderr)
+	}
 	if err := stop(); err != nil {
 		t.Fatal(err)
 	}
+	explained("--segments", c.path("segments"), "--tenant", "own")
 	status, stdout, stderr := runCommand(t, "backtest", "--segments", c.path("segments"), "--tenant", "own", "r1")
 	if status != 0 || !strings.Contains(stdout, "0 differ") || !strings.Contains(stdout, "rollback") {
 		t.Fatalf("exit status %d\n%s%s", status, stdout, stderr)
+	}
+	// Another policy is tried on what was recorded.
+	trial := filepath.Join(dir, "trial.yaml")
+	if err := os.WriteFile(trial, []byte("kind: policy\nname: careless\nversion: 1\nalpha: 1e-40\nepoch: 1s\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	status, stdout, stderr = runCommand(t, "backtest", "--segments", c.path("segments"), "--tenant", "own", "--policy", trial, "--all")
+	if status != 0 || !strings.Contains(stdout, "rollback was given, and no decision would have been") || !strings.Contains(stdout, "1 rollouts tried, 1 would have been decided otherwise") {
+		t.Errorf("exit status %d\n%s%s", status, stdout, stderr)
 	}
 	// A ledger that was changed must be found out.
 	path := c.path("segments/_rollouts/own/r1.json")
