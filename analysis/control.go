@@ -80,6 +80,7 @@ type end struct {
 // apply changes the tests as a command says. Commands were checked before they
 // were recorded; one on a rollout that has ended changes nothing.
 func (f *fold) apply(r Record) {
+	f.apps = nil // commands are rare
 	k := rolloutKey{r.Tenant, r.ID}
 	if r.Type == TypeRollout {
 		f.Tests[k] = canary.NewTest(r.Tenant, *r.Rollout, r.At)

@@ -1,6 +1,10 @@
 package analysis
 
 import (
+	"cmp"
+	"maps"
+	"slices"
+
 	"serin.dev/serin/analysis/canary"
 	"serin.dev/serin/analysis/cell"
 	"serin.dev/serin/analysis/session"
@@ -15,7 +19,12 @@ type fold struct {
 	Tests map[rolloutKey]*canary.Test
 	Cells *cell.Store
 	Ended map[rolloutKey]end
+
+	apps map[app][]*canary.Test // the tests of each app; nil: to be made anew of Tests
 }
+
+// app names an app of a tenant.
+type app struct{ tenant, name string }
 
 func newFold() *fold {
 	return &fold{Table: session.NewTable(), Tests: map[rolloutKey]*canary.Test{}, Cells: cell.NewStore(), Ended: map[rolloutKey]end{}}
@@ -47,13 +56,14 @@ func (f *fold) beacon(s *session.Session, first bool, b *batch.Batch, lo, hi int
 	f.Cells.Add(s, b, lo, hi, first, failed)
 }
 
-// of returns the tests of an app.
-func (f *fold) of(tenant, app string) []*canary.Test {
-	var ts []*canary.Test
-	for k, t := range f.Tests {
-		if k.Tenant == tenant && t.Rollout.App == app {
-			ts = append(ts, t)
+// of returns the tests of an app, sorted by their rollouts.
+func (f *fold) of(tenant, name string) []*canary.Test {
+	if f.apps == nil {
+		f.apps = map[app][]*canary.Test{}
+		for _, k := range slices.SortedFunc(maps.Keys(f.Tests), func(a, b rolloutKey) int { return cmp.Or(cmp.Compare(a.Tenant, b.Tenant), cmp.Compare(a.ID, b.ID)) }) {
+			of := app{k.Tenant, f.Tests[k].Rollout.App}
+			f.apps[of] = append(f.apps[of], f.Tests[k])
 		}
 	}
-	return ts
+	return f.apps[app{tenant, name}]
 }
