@@ -61,12 +61,16 @@ func (f *Forged) Run(ctx context.Context) (rows []ForgedRow, err error) {
 			return nil, err
 		}
 		for _, v := range last {
-			row.Rollback += rate(v.Decision == verdict.Rollback) / n
-			row.Promotion += rate(v.Decision == verdict.Promote) / n
+			row.Rollback += rate(v.Decision == verdict.Rollback)
+			row.Promotion += rate(v.Decision == verdict.Promote)
 			if v.Decision == verdict.Hold {
-				row.Hold += 1 / n
-				row.Reasons[string(v.Reasons[0].Code)] += 1 / n
+				row.Hold++
+				row.Reasons[string(v.Reasons[0].Code)]++
 			}
+		}
+		row.Rollback, row.Promotion, row.Hold = row.Rollback/n, row.Promotion/n, row.Hold/n
+		for code := range row.Reasons {
+			row.Reasons[code] /= n
 		}
 		if last, err = f.ends(ctx, a, false); err != nil {
 			return nil, err
