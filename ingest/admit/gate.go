@@ -59,6 +59,7 @@ type Gate struct {
 	short   int          // ticks in a row in which the store was slow
 	delay   atomic.Int64 // shortest wait for the store within this tick, ns; 0: none
 	late    atomic.Int64 // likewise for a processor
+	busy    atomic.Bool  // something was sent in the last tick
 }
 
 // gateKey parts production from all other traffic, which has a quota of its
@@ -108,16 +109,21 @@ func shortest(of *atomic.Int64, d time.Duration) {
 	}
 }
 
-// pulse is how often the wait for a processor is measured.
-const pulse = 5 * time.Millisecond
+// pulse is how often the wait for a processor is measured while anything is
+// sent; an idle server is left alone for as long as a tick.
+const pulse = 10 * time.Millisecond
 
 // feel measures how late a goroutine gets a processor, until ctx ends.
 func (g *Gate) feel(ctx context.Context) {
 	t := time.NewTimer(pulse)
 	defer t.Stop()
 	for {
-		due := time.Now().Add(pulse)
-		t.Reset(pulse)
+		every := tick
+		if g.busy.Load() {
+			every = pulse
+		}
+		due := time.Now().Add(every)
+		t.Reset(every)
 		select {
 		case <-ctx.Done():
 			return
@@ -331,13 +337,14 @@ func (g *Gate) step() {
 	}
 	short := g.short >= shortTicks
 	var greediest *load
-	most := 0.
+	most, sent := 0., 0.
 	for key, l := range g.tenants {
 		offered, taken := float64(l.offered.Swap(0)), float64(l.taken.Swap(0))
 		// What was refused unread would have been as much as what was read.
 		refused := math.Float64frombits(l.refused.Load())
 		perSecond := offered / tick.Seconds() / (1 - refused)
 		l.rate += 0.3 * (perSecond - l.rate)
+		sent += offered
 		if offered == 0 {
 			if l.idle++; l.idle > idleTicks {
 				delete(g.tenants, key)
@@ -359,6 +366,7 @@ func (g *Gate) step() {
 			l.sharedP = max(l.sharedP-stepDown, 0)
 		}
 	}
+	g.busy.Store(sent > 0)
 	if short && greediest != nil {
 		greediest.sharedP = min(greediest.sharedP+stepUp, maxPressure)
 	}
