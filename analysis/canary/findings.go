@@ -53,6 +53,15 @@ func (t *Test) harm(drop *Network) float64 {
 	return evalue.Mean(logs, weights)
 }
 
+// What the places of an effect weigh, before anything is seen: most harm is
+// shared, and each halving of a weight costs 0.7 nats where it is not used
+// (serin lab power; statistics.md has the figures).
+const (
+	weightShared   = 0.8
+	weightHidden   = 0.2
+	weightCustomer = 1. / 3 // where a policy names customers; then the others share the rest
+)
+
 // harmOf returns the log of the harm e-process of a guardrail. It is an average
 // of e-processes over the places where an effect can be: a product over strata
 // (one that all share), an average over strata (one that hides in one), and,
@@ -67,8 +76,9 @@ func (t *Test) harmOf(m session.Metric, drop *Network) float64 {
 	// Strata that did not appear yet stand at 1.
 	hidden = logSum(hidden, -math.Log(float64(len(t.Strata)+1)))
 	shared := t.worse(m, t.pooled(m, drop))
+	placed := logSum(shared+math.Log(weightShared), hidden+math.Log(weightHidden))
 	if t.Rollout.Policy.Tenants == "" {
-		return logSum(shared, hidden) - math.Ln2
+		return placed
 	}
 	logs := make([]float64, len(t.Parts))
 	for k := range t.Parts {
@@ -79,7 +89,7 @@ func (t *Test) harmOf(m session.Metric, drop *Network) float64 {
 		// is taken to say nothing.
 		logs = nil
 	}
-	return logSum(logSum(shared, hidden), evalue.SomeOf(logs)) - math.Log(3)
+	return logSum(placed+math.Log(1-weightCustomer), evalue.SomeOf(logs)+math.Log(weightCustomer))
 }
 
 // worse returns the log of the e-process against the null that the canary is
