@@ -35,14 +35,17 @@ func (b *bench) with(ctx context.Context, quota float64, fn func(*server) error)
 	return fn(s)
 }
 
+// otherFiles are the files and connections of a server and a load beside the
+// idle ones: what the server keeps back from connections, and those that send.
+const otherFiles = 700
+
 // mostIdle is how many websockets both ends may hold open.
 func (b *bench) mostIdle() int {
 	var l syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l); err != nil {
 		return b.idle // the load says so where it is too much
 	}
-	const others = 400 // files and connections of a server and a load beside them
-	return min(b.idle, int(l.Max)-others)
+	return min(b.idle, int(l.Max)-otherFiles)
 }
 
 // latency measures the acknowledgement at half of what the server takes.
@@ -71,7 +74,7 @@ func (b *bench) latency(ctx context.Context) error {
 		b.row(c.name, rs, rs[0].Connections+rs[0].Idle)
 	}
 	if idle < b.idle {
-		fmt.Printf("\nOf %d idle connections %d could be open: a process may have %d files on this machine.\n", b.idle, idle, idle+400)
+		fmt.Printf("\nOf %d idle connections %d could be open: a process may have %d files on this machine.\n", b.idle, idle, idle+otherFiles)
 	}
 	return nil
 }
