@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 
 	"serin.dev/serin/ingest/dialect"
@@ -21,7 +22,8 @@ const MaxBody = event.MaxBody
 func TooLarge(x *lane.Exchange) {
 	var a answer
 	a.cors(string(x.Get("origin")))
-	refuse(&a, "", &refusal{http.StatusRequestEntityTooLarge, event.ReasonSize, "Content-Length", string(x.Get("content-length")), "at most 1048576 bytes"})
+	length, _ := strconv.ParseInt(string(x.Get("content-length")), 10, 64) // digits, or the lane would have handed it over
+	refuse(&a, "", tooLarge(length))
 	a.send(x)
 }
 

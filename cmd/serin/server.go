@@ -43,6 +43,7 @@ type server struct {
 	edge     *ingest.Edge
 	engine   atomic.Pointer[analysis.Engine] // nil while the control plane is down
 	listener net.Listener
+	front    *lane.Server // made by run
 	failed   chan error
 }
 
@@ -140,22 +141,22 @@ func (s *server) url() string { return "http://" + s.listener.Addr().String() }
 // seals. It returns an error where only a new process can help.
 func (s *server) run(ctx context.Context) error {
 	defer s.close()
+	s.front = lane.New(lane.Options{Handler: s.edge.Front(), MaxBody: ingest.MaxBody, TooLarge: ingest.TooLarge, HeaderTimeout: headerTimeout, BodyTimeout: readTimeout,
+		WriteTimeout: writeTimeout, IdleTimeout: idleTimeout, Limit: s.c.maxConnections()})
 	httpServer := &http.Server{Handler: s.routes(), ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout,
 		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes, ErrorLog: log.New(withoutAddresses{slog.NewLogLogger(s.logger.Handler(), slog.LevelDebug).Writer()}, "", 0)}
-	front := lane.New(lane.Options{Handler: s.edge.Front(), MaxBody: ingest.MaxBody, TooLarge: ingest.TooLarge, HeaderTimeout: headerTimeout, BodyTimeout: readTimeout,
-		WriteTimeout: writeTimeout, IdleTimeout: idleTimeout, Limit: s.c.maxConnections()})
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	edgeCtx, stopEdge := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopEdge()
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		if err := front.Serve(s.listener); err != nil {
+		if err := s.front.Serve(s.listener); err != nil {
 			s.fail(fmt.Errorf("serve: %w", err))
 		}
 	})
 	wg.Go(func() {
-		if err := httpServer.Serve(front.Rest()); !errors.Is(err, http.ErrServerClosed) {
+		if err := httpServer.Serve(s.front.Rest()); !errors.Is(err, http.ErrServerClosed) {
 			s.fail(fmt.Errorf("serve: %w", err))
 		}
 	})
@@ -176,7 +177,7 @@ func (s *server) run(ctx context.Context) error {
 	stop()
 	shutdown, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
 	defer cancel()
-	_ = front.Shutdown(shutdown) // an error says that clients were cut off, who were told nothing
+	_ = s.front.Shutdown(shutdown) // an error says that clients were cut off, who were told nothing
 	if err := httpServer.Shutdown(shutdown); err != nil {
 		_ = httpServer.Close() // only open long polls are left
 	}
@@ -258,6 +259,8 @@ func (s *server) routes() http.Handler {
 	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
 		metrics.WritePrometheus(w, true)
+		metrics.WriteGaugeUint64(w, "serin_connections", uint64(s.front.Open()))
+		metrics.WriteCounterUint64(w, "serin_connections_refused_total", uint64(s.front.Refused()))
 		if e := s.engine.Load(); e != nil {
 			position, lag := e.Gauges()
 			metrics.WriteGaugeUint64(w, "serin_analysis_position", position)
