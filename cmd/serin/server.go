@@ -41,6 +41,7 @@ type server struct {
 	events   *journal.Log
 	control  *journal.Log
 	edge     *ingest.Edge
+	gates    *tenant.Capabilities
 	engine   atomic.Pointer[analysis.Engine] // nil while the control plane is down
 	listener net.Listener
 	front    *lane.Server // made by run
@@ -88,6 +89,9 @@ func newServer(ctx context.Context, c config, logger *slog.Logger) (_ *server, e
 		return nil, err
 	}
 	if s.control, err = s.journal.Log(ctx, "control", journal.LogOptions{}); err != nil {
+		return nil, err
+	}
+	if s.gates, err = s.capabilities(); err != nil {
 		return nil, err
 	}
 	network, err := s.network()
@@ -284,6 +288,6 @@ func (s *server) routes() http.Handler {
 			http.ServeContent(w, r, "serin.js", time.Time{}, f)
 		})
 	}
-	mux.Handle("/", api.New(api.Options{Tenants: s.tenants, Engine: s.engine.Load, Held: s.edge, Logger: s.logger.With("part", "api")}))
+	mux.Handle("/", api.New(api.Options{Tenants: s.tenants, Engine: s.engine.Load, Held: s.edge, Capabilities: s.gates, Logger: s.logger.With("part", "api")}))
 	return mux
 }

@@ -26,6 +26,9 @@ type Options struct {
 	Engine  func() *analysis.Engine // nil while the analysis is down
 	Held    Quarantine
 	Logger  *slog.Logger
+	// Capabilities are those that stand in the URLs of gates.
+	Capabilities *tenant.Capabilities
+	Now          func() time.Time // default time.Now
 }
 
 // Quarantine is what the edge holds back of a tenant's input.
@@ -57,7 +60,11 @@ var page []byte
 
 // New returns an API.
 func New(o Options) *API {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
 	a := &API{o: o, mux: http.NewServeMux()}
+	a.gates()
 	for _, rt := range a.table() {
 		a.mux.HandleFunc(rt.Method+" "+rt.Path, a.guard(rt))
 	}
@@ -85,6 +92,7 @@ func (a *API) table() []route {
 		{Route{"POST", "/v1/rollouts/{id}/stage", tenant.Releaser}, a.stage, false},
 		{Route{"POST", "/v1/rollouts/{id}/override", tenant.Releaser}, a.override, false},
 		{Route{"POST", "/v1/rollouts/{id}/shadow", tenant.Releaser}, a.shadow, false},
+		{Route{"POST", "/v1/rollouts/{id}/gate", tenant.Releaser}, a.mint, false},
 		{Route{"GET", "/v1/rollouts/{id}/verdict", tenant.Viewer}, a.verdict, false},
 		{Route{"GET", "/v1/rollouts/{id}/evidence", tenant.Viewer}, a.evidence, false},
 		{Route{"GET", "/v1/events", tenant.Viewer}, a.events, false},
