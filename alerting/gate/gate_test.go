@@ -68,7 +68,7 @@ func read(t *testing.T, r *rand.Rand, s verdict.Standing) map[string]verdict.Dec
 	}
 	got["native"] = verdict.Decision(slices.Index([]string{"hold", "promote", "rollback"}, native.Decision))
 
-	raw, err = Prometheus(s, `serin_verdict{rollout="r1"}`, noon)
+	raw, err = Prometheus(s, Query{}, noon)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -141,20 +141,33 @@ func three(promote, rollback bool) verdict.Decision {
 }
 
 func TestPrometheusQueries(t *testing.T) {
-	for query, want := range map[string]string{
-		"vector(1)": "1", " vector( 0.5 ) ": "0.5", "serin_verdict": "0", `serin_verdict{rollout="r1",app="shop"}`: "0",
-		"up": "", "vector(NaN)": "", "serin_verdict > 0": "", "": "", `serin_verdict{}{}`: "",
+	for text, want := range map[string]string{
+		"vector(1)": "1", " vector( 0.5 ) ": "0.5", "serin_verdict": "0", `serin_verdict{rollout="r1",app="shop"}`: "0", `serin_verdict{ stage = "2" }`: "0",
+		"up": "", "vector(NaN)": "", "serin_verdict > 0": "", "": "", `serin_verdict{}{}`: "", `serin_verdict{stage="-1"}`: "", `serin_verdict{stage=""}`: "",
 	} {
-		raw, err := Prometheus(verdict.Standing{}, query, noon)
+		q, err := ParseQuery(text)
 		if (err == nil) != (want != "") {
-			t.Errorf("%q: %s, %v; want %q", query, raw, err, want)
+			t.Errorf("%q: %v; want %q", text, err, want)
 			continue
 		}
-		if err == nil && !json.Valid(raw) || err == nil && !containsValue(raw, want) {
-			t.Errorf("%q: %s, want %s", query, raw, want)
+		if err != nil {
+			if !json.Valid(PrometheusError(err)) {
+				t.Errorf("%q: the error is not JSON", text)
+			}
+			continue
 		}
-		if err != nil && !json.Valid(PrometheusError(err)) {
-			t.Errorf("%q: the error is not JSON", query)
+		if raw, err := Prometheus(verdict.Standing{}, q, noon); err != nil || !containsValue(raw, want) {
+			t.Errorf("%q: %s, %v; want %s", text, raw, err, want)
+		}
+	}
+	for text, want := range map[string]int{`serin_verdict{rollout="r1", stage="3"}`: 3, `serin_verdict{stage="0"}`: 0, `serin_verdict{my_stage="1"}`: -1, "serin_verdict": -1} {
+		q, err := ParseQuery(text)
+		got := -1
+		if q.Stage != nil {
+			got = *q.Stage
+		}
+		if err != nil || got != want {
+			t.Errorf("%q: stage %d, %v; want %d", text, got, err, want)
 		}
 	}
 }

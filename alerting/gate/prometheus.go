@@ -15,21 +15,43 @@ import (
 const Metric = "serin_verdict"
 
 // querySyntax is what is understood of PromQL: the series, with equality
-// matchers that are read and not needed, since a gate is bound to its rollout;
-// and a number by itself, by which Flagger and others ask whether the server is there.
-var querySyntax = regexp.MustCompile(`^\s*(?:(` + Metric + `)\s*(?:\{[^{}]*\})?|vector\(\s*(-?[0-9]+(?:\.[0-9]+)?)\s*\))\s*$`)
+// matchers of which only the stage's is needed, since a gate is bound to its
+// rollout; and a number by itself, by which Flagger and others ask whether the server is there.
+var (
+	querySyntax = regexp.MustCompile(`^\s*(?:(` + Metric + `)\s*(?:\{([^{}]*)\})?|vector\(\s*(-?[0-9]+(?:\.[0-9]+)?)\s*\))\s*$`)
+	stageSyntax = regexp.MustCompile(`(?:^|,)\s*stage\s*=\s*"([^"]*)"`)
+)
 
-// Prometheus answers an instant query at a time. A query that is not of the
-// series or vector(N) is an error that the caller answers as [PrometheusError].
-// There is always exactly one sample, and never NaN: an empty vector and NaN are failures to those who ask.
-func Prometheus(s verdict.Standing, query string, at time.Time) ([]byte, error) {
-	m := querySyntax.FindStringSubmatch(query)
+// Query is a query that is understood.
+type Query struct {
+	Stage  *int   // that is asked about; nil: the one under way
+	number string // of vector(N); empty: the series is asked for
+}
+
+// ParseQuery reads a query. What is not of the series or vector(N) is an error,
+// which the caller answers as [PrometheusError].
+func ParseQuery(text string) (Query, error) {
+	m := querySyntax.FindStringSubmatch(text)
 	if m == nil {
-		return nil, fmt.Errorf("query: %q: want %s, with or without labels, or vector(N)", query, Metric)
+		return Query{}, fmt.Errorf("query: %q: want %s, with or without labels, or vector(N)", text, Metric)
 	}
+	q := Query{number: m[3]}
+	if stage := stageSyntax.FindStringSubmatch(m[2]); stage != nil {
+		n, err := strconv.Atoi(stage[1])
+		if err != nil || n < 0 {
+			return Query{}, fmt.Errorf("query: stage=%q: want the number of a stage, from 0", stage[1])
+		}
+		q.Stage = &n
+	}
+	return q, nil
+}
+
+// Prometheus answers an instant query at a time. There is always exactly one
+// sample, and never NaN: an empty vector and NaN are failures to those who ask.
+func Prometheus(s verdict.Standing, q Query, at time.Time) ([]byte, error) {
 	labels := map[string]string{}
-	value := m[2]
-	if m[1] != "" {
+	value := q.number
+	if value == "" {
 		labels["__name__"] = Metric
 		value = strconv.Itoa(Value(s))
 		if v := s.Verdict; v != nil {

@@ -132,11 +132,11 @@ func (a *API) gatePrometheus(w http.ResponseWriter, r *http.Request) {
 			at = t
 		}
 	}
-	stage, err := stageOf(r)
-	s, _ := a.standing(r, tenant.ScopeGate, stage)
-	body := []byte(nil)
+	q, err := gate.ParseQuery(r.FormValue("query"))
+	var body []byte
 	if err == nil {
-		body, err = gate.Prometheus(s, r.FormValue("query"), at)
+		s, _ := a.standing(r, tenant.ScopeGate, q.Stage)
+		body, err = gate.Prometheus(s, q, at)
 	}
 	status := http.StatusOK
 	if err != nil {
