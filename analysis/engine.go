@@ -63,8 +63,8 @@ type Engine struct {
 	records   map[rolloutKey][]Record // commands and verdicts, for people and the backtest
 	ledgered  map[rolloutKey]int      // how many records the ledger beside the segments has
 	recent    map[string]*ring        // by tenant
-	delivered map[deliveryKey]bool
-	changed   chan struct{} // closed and replaced at every new verdict
+	delivered map[deliveryKey]Told    // the newest report on each
+	changed   chan struct{}           // closed and replaced at every new verdict
 
 	checkpointed time.Time     // when the newest checkpoint was written
 	cost         time.Duration // and how long that took
@@ -107,7 +107,7 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 		o.Now = time.Now
 	}
 	e := &Engine{o: o, metrics: newMetricSet(), latest: map[rolloutKey]*issued{}, records: map[rolloutKey][]Record{},
-		ledgered: map[rolloutKey]int{}, recent: map[string]*ring{}, delivered: map[deliveryKey]bool{}, changed: make(chan struct{}), pending: map[batch.Partition]*batch.Batch{}}
+		ledgered: map[rolloutKey]int{}, recent: map[string]*ring{}, delivered: map[deliveryKey]Told{}, changed: make(chan struct{}), pending: map[batch.Partition]*batch.Batch{}}
 	cp, err := loadCheckpoint(o.Checkpoint)
 	if err != nil {
 		return nil, err
@@ -165,7 +165,7 @@ func (e *Engine) restore(r placed) {
 			t.Latch(r.Verdict)
 		}
 	case r.Type == TypeDelivery:
-		e.delivered[deliveryKey{r.Tenant, r.Delivery.Target, r.Delivery.Message}] = true
+		e.reported(r.Record)
 	}
 }
 

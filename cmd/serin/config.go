@@ -96,6 +96,7 @@ type webhookConfig struct {
 	URL     string   `yaml:"url"`
 	Secret  string   `yaml:"secret,omitempty"`
 	Secrets []string `yaml:"secrets,omitempty"` // several while one is rotated
+	Format  string   `yaml:"format,omitempty"`  // standard (default), cloudevents or cdevents
 }
 
 // gateConfig has what authenticates the URLs of gates.

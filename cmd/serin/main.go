@@ -37,6 +37,7 @@ var commands = []command{
 	{"explain", "ID [--svg FILE]", "print what a rollout's verdict rests on, as tables and a plot", explain},
 	{"backtest", "--tenant T ID", "recompute a rollout's verdicts from its segments and compare; --policy FILE tries another", backtest},
 	{"check", "FILE", "check a configuration, a policy or a rollout", check},
+	{"deliveries", "list|replay [MESSAGE]", "what was told to webhooks, and telling it again", deliveriesCommand},
 	{"decode", "PROTOCOL [BODY]", "print the events that a recorded request is decoded into", decode},
 	{"quarantine", "list|show|release [ID]", "what the edge holds back: bodies that killed a taster", quarantine},
 	{"load", "--target URL --key K", "send beacons to a server and measure its answers", loadCommand},

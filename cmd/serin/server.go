@@ -223,7 +223,7 @@ func (s *server) controlOnce(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	deliverer, err := webhook.New(webhook.Options{Targets: s.targets, Outbox: outbox{engine}, Allow: s.c.WebhookAllow, Logger: s.logger.With("part", "webhook")})
+	deliverer, err := webhook.New(webhook.Options{Targets: s.targets, Outbox: outbox{engine, s.targets}, Allow: s.c.WebhookAllow, Logger: s.logger.With("part", "webhook")})
 	if err != nil {
 		return err
 	}
@@ -288,6 +288,6 @@ func (s *server) routes() http.Handler {
 			http.ServeContent(w, r, "serin.js", time.Time{}, f)
 		})
 	}
-	mux.Handle("/", api.New(api.Options{Tenants: s.tenants, Engine: s.engine.Load, Held: s.edge, Capabilities: s.gates, Logger: s.logger.With("part", "api")}))
+	mux.Handle("/", api.New(api.Options{Tenants: s.tenants, Engine: s.engine.Load, Held: s.edge, Deliveries: deliveries{s}, Capabilities: s.gates, Logger: s.logger.With("part", "api")}))
 	return mux
 }

@@ -26,6 +26,8 @@ type Options struct {
 	Engine  func() *analysis.Engine // nil while the analysis is down
 	Held    Quarantine
 	Logger  *slog.Logger
+	// Deliveries is what was told to webhooks, and is to be.
+	Deliveries Deliveries
 	// Capabilities are those that stand in the URLs of gates.
 	Capabilities *tenant.Capabilities
 	Now          func() time.Time // default time.Now
@@ -39,6 +41,14 @@ type Quarantine interface {
 	QuarantinedBody(id tenant.ID, entry int64) ([]byte, bool)
 	// Release lets bodies of a fingerprint be tasted again.
 	Release(id tenant.ID, fingerprint string) bool
+}
+
+// Deliveries is the outbox, for people.
+type Deliveries interface {
+	// List returns a tenant's deliveries, as JSON has them.
+	List(context.Context, *analysis.Engine, tenant.ID) (any, error)
+	// Replay tells a message again; ok is false where there is no such one.
+	Replay(ctx context.Context, e *analysis.Engine, id tenant.ID, message, who string) (ok bool, err error)
 }
 
 // API serves the control and query routes.
@@ -96,6 +106,8 @@ func (a *API) table() []route {
 		{Route{"GET", "/v1/rollouts/{id}/verdict", tenant.Viewer}, a.verdict, false},
 		{Route{"GET", "/v1/rollouts/{id}/evidence", tenant.Viewer}, a.evidence, false},
 		{Route{"GET", "/v1/events", tenant.Viewer}, a.events, false},
+		{Route{"GET", "/v1/deliveries", tenant.Viewer}, a.deliveries, false},
+		{Route{"POST", "/v1/deliveries/{id}/replay", tenant.Releaser}, a.replay, false},
 		{Route{"GET", "/v1/quarantine", tenant.Admin}, a.quarantined, true},
 		{Route{"GET", "/v1/quarantine/{id}", tenant.Admin}, a.quarantinedBody, true},
 		{Route{"POST", "/v1/quarantine/{id}/release", tenant.Admin}, a.release, true},
