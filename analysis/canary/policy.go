@@ -346,9 +346,6 @@ func (p *Policy) checkGuardrails(c *checker, path string) {
 		choose(c, where+".direction", &g.Direction, DirectionIncrease, DirectionEither)
 		choose(c, where+".unit", &g.Unit, UnitSession, UnitUser)
 		p.checkRate(c, where, &g)
-		if m == session.Telemetry && g.Unit == UnitUser {
-			c.want(where+".unit", g.Unit, "session: a user who has another session is not silent")
-		}
 		if g.critical() {
 			sum += g.Weight
 		}

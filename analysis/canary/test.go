@@ -238,6 +238,9 @@ func (t *Test) Enter(s *session.Session, b *batch.Batch, lo int) {
 // counts users, the user's first one.
 func (t *Test) Fail(e session.Enrollment, m session.Metric) {
 	if t.ofUsers(m) {
+		if m == session.Telemetry && !e.Leads {
+			return // a user is silent in their first session or not at all: who has more of them must not count for more
+		}
 		p, first := t.People.fail(e.User, m)
 		if !first || p.Canary != e.Canary {
 			return
