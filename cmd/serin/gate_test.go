@@ -98,6 +98,10 @@ func TestGate(t *testing.T) {
 	want("GET", s.url()+"/v1/gate/x", "", 200, `"state":"unknown"`)
 	want("POST", s.url()+"/v1/gate/x/flagger/rollback", "", 409)
 
+	want("POST", gate+"/kayenta/judge", `{"canaryConfig":{"metrics":[{"name":"m","groups":["g"]}]},"scoreThresholds":{"pass":90,"marginal":50},"metricSetPairList":[{"name":"m","values":{"control":[1,2,3],"experiment":[1,2,3]}}]}`, 200, `"classification":"Pass"`, `"score":100`)
+	want("POST", gate+"/kayenta/judge", `{}`, 400, "scoreThresholds")
+	want("POST", s.url()+"/v1/gate/x/kayenta/judge", `{}`, 404)
+
 	override(t, s, "promote")
 	want("GET", gate+"?stage=0", "", 200, `"decision":"promote"`)
 	want("POST", gate+"/flagger/confirm-promotion", `{}`, 409) // one stage is left

@@ -68,6 +68,7 @@ func (a *API) gates() {
 		{"POST /v1/gate/{cap}/flagger/{hook}", a.gateFlagger},
 		{"GET /v1/gate/{cap}/kayenta/canaryConfig", a.kayentaConfigs}, {"GET /v1/gate/{cap}/kayenta/credentials", a.kayentaCredentials},
 		{"POST /v1/gate/{cap}/kayenta/canary/{config}", a.kayentaCreate}, {"GET /v1/gate/{cap}/kayenta/canary/{execution}", a.kayentaResult},
+		{"POST /v1/gate/{cap}/kayenta/judge", a.kayentaJudge},
 		{"PUT /v1/gate/{cap}/kayenta/pipelines/{execution}/cancel", a.kayentaCancel},
 		{"POST /v1/gate/{cap}/ofrep/v1/evaluate/flags", a.ofrepAll}, {"POST /v1/gate/{cap}/ofrep/v1/evaluate/flags/{key}", a.ofrepOne},
 		{"OPTIONS /v1/gate/{cap}/ofrep/v1/evaluate/", ofrepPreflight},
@@ -227,6 +228,32 @@ func (a *API) kayentaResult(w http.ResponseWriter, r *http.Request) {
 	}
 	s, _ := a.standing(r, tenant.ScopeGate, x.Stage)
 	a.told(write(w, http.StatusOK, gate.Kayenta(x, s, a.o.Now())))
+}
+
+// maxJudgeBody bounds a request of Kayenta's remote judge, which has all values.
+const maxJudgeBody = 4 << 20
+
+// kayentaJudge judges values that Kayenta has fetched elsewhere. It needs nothing of the
+// rollout; the capability says who may ask.
+func (a *API) kayentaJudge(w http.ResponseWriter, r *http.Request) {
+	if _, err := a.o.Capabilities.Check(r.PathValue("cap"), a.o.Now()); err != nil {
+		fail(w, http.StatusNotFound, "not_found", err.Error())
+		return
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxJudgeBody))
+	var req gate.JudgeRequest
+	if err == nil {
+		req, err = gate.ParseJudgeRequest(body)
+	}
+	var res gate.JudgeResult
+	if err == nil {
+		res, err = gate.Judge(req)
+	}
+	if err != nil {
+		fail(w, http.StatusBadRequest, "invalid", err.Error())
+		return
+	}
+	a.told(write(w, http.StatusOK, res))
 }
 
 // kayentaCancel has nothing to cancel: an execution is its name.
