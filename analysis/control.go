@@ -30,7 +30,7 @@ type Record struct {
 type Delivery struct {
 	Target  string `json:"target"`
 	Message string `json:"message"`
-	Outcome string `json:"outcome"` // delivered, expired, refused; or replay: somebody wants it told again
+	Outcome string `json:"outcome"` // delivered, expired, refused, overtaken; or replay: somebody wants it told again
 	Tries   int    `json:"tries,omitempty"`
 	Status  int    `json:"status,omitempty"` // HTTP's, of the last try
 	Who     string `json:"who,omitempty"`    // of a replay

@@ -91,6 +91,18 @@ func (e *Engine) RecordDelivery(ctx context.Context, tenant, rollout string, d D
 	return nil
 }
 
+// Newest returns the newest verdict that is recorded of a rollout, nil for none.
+func (e *Engine) Newest(tenant, rollout string) *verdict.Verdict {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	l := e.latest[rolloutKey{tenant, rollout}]
+	if l == nil {
+		return nil
+	}
+	v := l.recorded
+	return &v
+}
+
 // reported takes in the newest report on a message.
 func (e *Engine) reported(r Record) {
 	e.delivered[deliveryKey{r.Tenant, r.Delivery.Target, r.Delivery.Message}] = Told{r.ID, time.UnixMilli(r.At).UTC(), *r.Delivery}

@@ -25,6 +25,7 @@ const (
 	Delivered Outcome = "delivered" // the receiver answered 2xx
 	Expired   Outcome = "expired"   // it was of no use any more
 	Refused   Outcome = "refused"   // the receiver answered 410: it wants no more
+	Overtaken Outcome = "overtaken" // something newer says another thing
 )
 
 // Report is how the telling of a message went.
@@ -41,6 +42,9 @@ type Outbox interface {
 	Undelivered(ctx context.Context, tenant, target string) ([]Message, error)
 	// Record keeps how the telling ended.
 	Record(ctx context.Context, tenant, target string, m Message, r Report) error
+	// Overtaken reports whether something newer makes a message one that must
+	// not be told any more.
+	Overtaken(tenant, target string, m Message) bool
 	// Changed is closed when there may be something new; ask again for the next.
 	Changed() <-chan struct{}
 }
@@ -212,12 +216,11 @@ func (d *Deliverer) message(ctx context.Context, t Target, m Message) (_ Report,
 	for try := 0; ; try++ {
 		wait := schedule[min(try, len(schedule)-1)]
 		wait = time.Duration(float64(wait) * (1 - jitter + 2*jitter*rand.Float64()))
-		if wait > 0 {
-			select {
-			case <-ctx.Done():
-				return Report{}, false
-			case <-time.After(wait):
-			}
+		switch overtaken, err := d.wait(ctx, t, m, wait); {
+		case err != nil:
+			return Report{}, false
+		case overtaken:
+			return Report{Overtaken, try, last}, true
 		}
 		if !m.Urgent && d.o.Now().After(m.ExpiresAt) {
 			d.o.Logger.Warn("a verdict was not told in time", "tenant", t.Tenant, "target", t.Name, "message", m.ID, "tries", try)
@@ -240,12 +243,35 @@ func (d *Deliverer) message(ctx context.Context, t Target, m Message) (_ Report,
 			return Report{Refused, try + 1, status}, true
 		}
 		d.o.Logger.Warn("a verdict was not told; it is tried again", "tenant", t.Tenant, "target", t.Name, "message", m.ID, "try", try+1, "status", status, "error", err)
-		if after > 0 {
-			select {
-			case <-ctx.Done():
-				return Report{}, false
-			case <-time.After(after):
-			}
+		switch overtaken, err := d.wait(ctx, t, m, after); {
+		case err != nil:
+			return Report{}, false
+		case overtaken:
+			return Report{Overtaken, try + 1, last}, true
+		}
+	}
+}
+
+// wait waits, and no longer than until the message is overtaken: a rollback must
+// not wait behind a promote that its receiver does not take, nor that promote be
+// told after it. The error is the context's.
+func (d *Deliverer) wait(ctx context.Context, t Target, m Message, length time.Duration) (overtaken bool, err error) {
+	timer := time.NewTimer(length)
+	defer timer.Stop()
+	for {
+		changed := d.o.Outbox.Changed()
+		if d.o.Outbox.Overtaken(t.Tenant, t.Name, m) {
+			return true, nil
+		}
+		if length <= 0 {
+			return false, ctx.Err()
+		}
+		select {
+		case <-ctx.Done():
+			return false, ctx.Err()
+		case <-timer.C:
+			length = 0 // and a last look
+		case <-changed:
 		}
 	}
 }

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
+
+	"serin.dev/serin/analysis/verdict"
 )
 
 // Secret signs messages. It prints as a placeholder, whatever prints it.
@@ -80,7 +82,9 @@ type Message struct {
 	Time      time.Time // when it came to be
 	ExpiresAt time.Time // after which telling it is of no use, unless it is urgent
 	Urgent    bool      // told for as long as the outbox has it
-	Body      []byte    // JSON
+	Number    uint64    // of the verdict; a stream's rise
+	Decision  verdict.Decision
+	Body      []byte // JSON
 }
 
 // Key returns the tenant and the rollout that a message is about.

@@ -22,6 +22,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"serin.dev/serin/alerting/policy"
 	"serin.dev/serin/analysis/verdict"
 )
 
@@ -212,6 +213,14 @@ func (m *memory) Record(_ context.Context, _, _ string, msg Message, r Report) e
 	return nil
 }
 
+func (m *memory) Overtaken(_, _ string, msg Message) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.ContainsFunc(m.waiting, func(w Message) bool {
+		return w.Stream == msg.Stream && policy.Overtaken(msg.Decision, msg.Number, &verdict.Verdict{Number: w.Number, Decision: w.Decision})
+	})
+}
+
 func (m *memory) Changed() <-chan struct{} {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -335,6 +344,40 @@ func TestOutcomes(t *testing.T) {
 			if got := fmt.Sprint(box.outcomes()); got != c.want || f.tries["a"] < c.tries-1 || f.tries["a"] > c.tries {
 				t.Errorf("%s: %s after %d tries, want %s after %d", c.name, got, f.tries["a"], c.want, c.tries)
 			}
+		}
+	})
+}
+
+// TestRollbackOvertakes has a receiver that takes nothing for a while. A rollback
+// that comes meanwhile is told at once, and the promote before it never again.
+func TestRollbackOvertakes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		promote, back := message("promote", "r"), urgent("rollback", "r")
+		promote.Number, promote.Decision = 1, verdict.Promote
+		promote.ExpiresAt = time.Now().Add(time.Hour)
+		back.Number, back.Decision = 2, verdict.Rollback
+		box := newMemory(promote)
+		var issued time.Time
+		go func() {
+			time.Sleep(20 * time.Second) // within the wait of 30 s
+			issued = time.Now()
+			box.put(back)
+		}()
+		f, err := deliver(t, box, 5*time.Minute, func(id string, _ int) (int, http.Header) {
+			if id == "promote" {
+				return 503, http.Header{"Retry-After": {"3600"}}
+			}
+			return 200, nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := fmt.Sprint(box.outcomes()); got != "[promote=overtaken rollback=delivered]" {
+			t.Errorf("%s", got)
+		}
+		last := len(f.order) - 1
+		if f.order[last] != "rollback" || f.times[last].Sub(issued) > time.Second {
+			t.Errorf("told: %v at %v, issued at %v", f.order, f.times, issued)
 		}
 	})
 }

@@ -92,7 +92,7 @@ func (o outbox) Undelivered(_ context.Context, tenant, target string) ([]webhook
 			return nil, err
 		}
 		ms = append(ms, webhook.Message{ID: name(&v), Stream: tenant + "/" + v.Rollout, Time: v.IssuedAt,
-			ExpiresAt: v.ValidUntil, Urgent: v.Decision == verdict.Rollback, Body: body})
+			Number: v.Number, Decision: v.Decision, ExpiresAt: v.ValidUntil, Urgent: v.Decision == verdict.Rollback, Body: body})
 	}
 	return ms, nil
 }
@@ -101,6 +101,12 @@ func (o outbox) Undelivered(_ context.Context, tenant, target string) ([]webhook
 func (o outbox) Record(ctx context.Context, tenant, target string, m webhook.Message, r webhook.Report) error {
 	_, rollout := m.Key()
 	return o.engine.RecordDelivery(ctx, tenant, rollout, analysis.Delivery{Target: target, Message: m.ID, Outcome: string(r.Outcome), Tries: r.Tries, Status: r.Status})
+}
+
+// Overtaken implements [webhook.Outbox].
+func (o outbox) Overtaken(tenant, _ string, m webhook.Message) bool {
+	_, rollout := m.Key()
+	return policy.Overtaken(m.Decision, m.Number, o.engine.Newest(tenant, rollout))
 }
 
 // Changed implements [webhook.Outbox].
