@@ -24,6 +24,7 @@ type Record struct {
 	Force    *canary.Force    `json:"force,omitempty"`
 	Verdict  *verdict.Verdict `json:"verdict,omitempty"`
 	Delivery *Delivery        `json:"delivery,omitempty"`
+	Change   *Change          `json:"change,omitempty"`
 }
 
 // Delivery says how the delivery of one message to one target ended.
@@ -43,6 +44,7 @@ const (
 	TypeOverride = "override"
 	TypeVerdict  = "verdict"
 	TypeDelivery = "delivery"
+	TypeDocument = "document" // a document was changed; the id is KIND/NAME
 	// TypeShadow begins, or without a rollout ends, the trial of another policy
 	// beside the active one; TypeShadowVerdict is what it says.
 	TypeShadow        = "shadow"

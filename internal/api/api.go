@@ -106,6 +106,10 @@ func (a *API) table() []route {
 		{Route{"GET", "/v1/rollouts/{id}/verdict", tenant.Viewer}, a.verdict, false},
 		{Route{"GET", "/v1/rollouts/{id}/evidence", tenant.Viewer}, a.evidence, false},
 		{Route{"GET", "/v1/events", tenant.Viewer}, a.events, false},
+		{Route{"GET", "/v1/documents", tenant.Viewer}, a.documents, false},
+		{Route{"GET", "/v1/documents/changes", tenant.Viewer}, a.changes, false},
+		{Route{"POST", "/v1/documents/back", tenant.Admin}, a.back, false},
+		{Route{"PUT", "/v1/documents/{kind}/{name}", tenant.Releaser}, a.putDocument, false},
 		{Route{"GET", "/v1/deliveries", tenant.Viewer}, a.deliveries, false},
 		{Route{"POST", "/v1/deliveries/{id}/replay", tenant.Releaser}, a.replay, false},
 		{Route{"GET", "/v1/quarantine", tenant.Admin}, a.quarantined, true},
@@ -158,7 +162,7 @@ func (a *API) explain(w http.ResponseWriter, r *http.Request, access tenant.Acce
 	switch {
 	case errors.Is(err, analysis.ErrNotFound):
 		fail(w, http.StatusNotFound, "not_found", err.Error())
-	case errors.Is(err, analysis.ErrExists), errors.Is(err, analysis.ErrStage), errors.Is(err, analysis.ErrEnded):
+	case errors.Is(err, analysis.ErrExists), errors.Is(err, analysis.ErrStage), errors.Is(err, analysis.ErrEnded), errors.Is(err, analysis.ErrBasis):
 		fail(w, http.StatusConflict, "conflict", err.Error())
 	case errors.As(err, &bad), errors.Is(err, canary.ErrInvalid):
 		fail(w, http.StatusBadRequest, "invalid", err.Error())
