@@ -57,9 +57,7 @@ type Options struct {
 	Logger  *slog.Logger
 	Now     func() time.Time // default time.Now
 	// Client replaces the HTTP client, and with it the check of addresses.
-	Client interface {
-		Do(*http.Request) (*http.Response, error)
-	}
+	Client Client
 }
 
 // The limits of delivery.
@@ -87,7 +85,7 @@ func New(o Options) (*Deliverer, error) {
 		if err := t.Check(); err != nil {
 			return nil, fmt.Errorf("target %s of tenant %s: %w", t.Name, t.Tenant, err)
 		}
-		if len(t.Secrets) == 0 {
+		if len(t.Secrets) == 0 && t.Act == nil {
 			return nil, fmt.Errorf("target %s of tenant %s: secrets: none: want 1 to 4", t.Name, t.Tenant)
 		}
 	}
@@ -282,6 +280,11 @@ func (d *Deliverer) attempt(ctx context.Context, t Target, m Message) (status in
 	start := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
+	if t.Act != nil {
+		status, err := d.act(ctx, t, m)
+		metrics.GetOrCreateHistogram(d.label("serin_webhook_attempt_seconds", t)).UpdateDuration(start)
+		return status, 0, err
+	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, t.URL, bytes.NewReader(m.Body))
 	if err != nil {
 		return 0, 0, err
@@ -298,6 +301,19 @@ func (d *Deliverer) attempt(ctx context.Context, t Target, m Message) (status in
 	_, _ = io.Copy(io.Discard, io.LimitReader(res.Body, maxAnswer))
 	metrics.GetOrCreateHistogram(d.label("serin_webhook_attempt_seconds", t)).UpdateDuration(start)
 	return res.StatusCode, retryAfter(res.Header.Get("Retry-After"), d.o.Now()), nil
+}
+
+// act makes one try of a target with an API of its own. An answer that is none of
+// success is an error; what a 410 would say of a webhook is not said of a tool.
+func (d *Deliverer) act(ctx context.Context, t Target, m Message) (status int, err error) {
+	if err = t.Act(ctx, d.o.Client, d.o.Now(), m.Verdict); err == nil {
+		return http.StatusOK, nil
+	}
+	var answered interface{ HTTPStatus() int }
+	if errors.As(err, &answered) {
+		status = answered.HTTPStatus()
+	}
+	return status, err
 }
 
 // retryAfter reads the header, as seconds or a date, within bounds; 0 where

@@ -7,6 +7,7 @@
 package webhook
 
 import (
+	"context"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -52,11 +53,19 @@ func (Secret) LogValue() slog.Value { return slog.StringValue(redacted) }
 // MarshalText returns a placeholder.
 func (Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
+// Client makes requests.
+type Client = interface {
+	Do(*http.Request) (*http.Response, error)
+}
+
 // Target is one receiver of a tenant's verdicts.
 type Target struct {
 	Tenant, Name, URL string
 	Secrets           []Secret // the first is the newest; several while one is rotated
 	Format            Format   // empty: Standard
+	// Act tells a verdict by a tool's own API, in place of a signed message. It
+	// may be called again with the same verdict.
+	Act func(ctx context.Context, client Client, now time.Time, v *verdict.Verdict) error `json:"-"`
 }
 
 // Check reports what is wrong with the target's URL and secrets.
@@ -84,7 +93,8 @@ type Message struct {
 	Urgent    bool      // told for as long as the outbox has it
 	Number    uint64    // of the verdict; a stream's rise
 	Decision  verdict.Decision
-	Body      []byte // JSON
+	Verdict   *verdict.Verdict // for those who act on it
+	Body      []byte           // JSON
 }
 
 // Key returns the tenant and the rollout that a message is about.

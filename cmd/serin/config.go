@@ -68,6 +68,7 @@ type tenantConfig struct {
 	Keys     []keyConfig     `yaml:"keys,omitempty"`
 	Tokens   []tokenConfig   `yaml:"tokens,omitempty"`
 	Webhooks []webhookConfig `yaml:"webhooks,omitempty"`
+	Tools    []toolConfig    `yaml:"tools,omitempty"`    // told verdicts by their own APIs
 	Policies []string        `yaml:"policies,omitempty"` // files of policies that rollouts may name; paths are relative to where serin runs
 }
 
@@ -97,6 +98,26 @@ type webhookConfig struct {
 	Secret  string   `yaml:"secret,omitempty"`
 	Secrets []string `yaml:"secrets,omitempty"` // several while one is rotated
 	Format  string   `yaml:"format,omitempty"`  // standard (default), cloudevents or cdevents
+}
+
+// toolConfig is one tool that is told verdicts by its own API (docs/delivery/push.md).
+type toolConfig struct {
+	Name        string `yaml:"name"`
+	Kind        string `yaml:"kind"` // app_store, github, gitlab, google_play or launchdarkly
+	URL         string `yaml:"url,omitempty"`
+	Token       string `yaml:"token,omitempty"`
+	TokenFile   string `yaml:"token_file,omitempty"`
+	Repository  string `yaml:"repository,omitempty"`
+	Project     string `yaml:"project,omitempty"`
+	Environment string `yaml:"environment,omitempty"`
+	Report      string `yaml:"report,omitempty"`
+	Ref         string `yaml:"ref,omitempty"`
+	Flag        string `yaml:"flag,omitempty"`
+	Package     string `yaml:"package,omitempty"`
+	Track       string `yaml:"track,omitempty"`
+	KeyID       string `yaml:"key_id,omitempty"`
+	KeyFile     string `yaml:"key_file,omitempty"`
+	Issuer      string `yaml:"issuer,omitempty"`
 }
 
 // gateConfig has what authenticates the URLs of gates.

@@ -6,8 +6,11 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"os"
+	"strings"
 	"time"
 
+	"serin.dev/serin/alerting/actuate"
 	"serin.dev/serin/alerting/policy"
 	"serin.dev/serin/alerting/webhook"
 	"serin.dev/serin/analysis"
@@ -51,8 +54,60 @@ func (c *config) targets() ([]webhook.Target, error) {
 			}
 			targets = append(targets, target)
 		}
+		for j, tc := range t.Tools {
+			where := fmt.Sprintf("tenants[%d].tools[%d]", i, j)
+			tool, err := tc.tool()
+			for _, fault := range unjoin(err) {
+				faults = append(faults, fmt.Errorf("%s.%w", where, fault))
+			}
+			if tc.Name == "" || names[tc.Name] {
+				faults = append(faults, fmt.Errorf("%s.name: %q: want a name that no other tool or webhook of the tenant has", where, tc.Name))
+			}
+			names[tc.Name] = true
+			if err == nil {
+				targets = append(targets, webhook.Target{Tenant: t.ID, Name: tc.Name, URL: tool.URL(), Act: tool.Act})
+			}
+		}
 	}
 	return targets, errors.Join(faults...)
+}
+
+// unjoin returns the errors that were joined.
+func unjoin(err error) []error {
+	var many interface{ Unwrap() []error }
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &many):
+		return many.Unwrap()
+	}
+	return []error{err}
+}
+
+// tool returns the tool that is told verdicts by its own API. Secrets may stand
+// in files, so that the configuration holds none.
+func (c *toolConfig) tool() (*actuate.Tool, error) {
+	s := actuate.Settings{Kind: c.Kind, URL: c.URL, Token: c.Token, Repository: c.Repository, Project: c.Project, Environment: c.Environment, Report: c.Report,
+		Ref: c.Ref, Flag: c.Flag, Package: c.Package, Track: c.Track, KeyID: c.KeyID, Issuer: c.Issuer}
+	var faults []error
+	for _, f := range []struct {
+		name, path string
+		put        func([]byte)
+	}{{"token_file", c.TokenFile, func(b []byte) { s.Token = strings.TrimSpace(string(b)) }}, {"key_file", c.KeyFile, func(b []byte) { s.Key = b }}} {
+		if f.path == "" {
+			continue
+		}
+		text, err := os.ReadFile(f.path)
+		if err != nil {
+			faults = append(faults, fmt.Errorf("%s: %w", f.name, err))
+			continue
+		}
+		f.put(text)
+	}
+	if len(faults) > 0 {
+		return nil, errors.Join(faults...)
+	}
+	return actuate.New(s)
 }
 
 // keepTrying is how long a rollback is worth telling.
@@ -92,7 +147,7 @@ func (o outbox) Undelivered(_ context.Context, tenant, target string) ([]webhook
 			return nil, err
 		}
 		ms = append(ms, webhook.Message{ID: name(&v), Stream: tenant + "/" + v.Rollout, Time: v.IssuedAt,
-			Number: v.Number, Decision: v.Decision, ExpiresAt: v.ValidUntil, Urgent: v.Decision == verdict.Rollback, Body: body})
+			Number: v.Number, Decision: v.Decision, Verdict: &v, ExpiresAt: v.ValidUntil, Urgent: v.Decision == verdict.Rollback, Body: body})
 	}
 	return ms, nil
 }

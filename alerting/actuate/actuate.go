@@ -1,0 +1,214 @@
+// Package actuate tells verdicts to tools by their own APIs: GitHub, GitLab,
+// LaunchDarkly, Google Play, the App Store. Each tool is a small set of
+// requests that may be repeated: what is so already is left so. docs/delivery
+// has a page for each.
+package actuate
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"serin.dev/serin/analysis/verdict"
+)
+
+// Settings say which tool is told, and where. Each kind uses some of them.
+type Settings struct {
+	Kind        string // one of [Kinds]
+	URL         string // of the API; empty: the tool's own
+	Token       string // secret; of GitHub, GitLab, LaunchDarkly
+	Repository  string // GitHub: OWNER/NAME
+	Project     string // GitLab: number or path; LaunchDarkly: key
+	Environment string // GitHub: of the deployment; LaunchDarkly: key
+	Report      string // GitHub: deployment (default), status or check; GitLab: flag (default) or status
+	Ref         string // of a commit or deployment, in which {canary} stands for the canary's release; default {canary}
+	Flag        string // GitLab, LaunchDarkly: that a rollback turns off
+	Package     string // Google Play: the app's package; App Store: the app's number
+	Track       string // Google Play: default production
+	KeyID       string // App Store
+	Issuer      string // App Store: issuer; Google Play: the service account's address
+	Key         []byte // PEM, secret: App Store (EC P-256) and Google Play (RSA)
+	TokenURL    string // Google Play: where access tokens are had; empty: Google's own
+}
+
+// Doer makes requests, within its own bounds of addresses and time.
+type Doer = interface {
+	Do(*http.Request) (*http.Response, error)
+}
+
+// Tool is told verdicts.
+type Tool struct {
+	s   Settings
+	act func(ctx context.Context, c *client, v *verdict.Verdict) error
+}
+
+// kinds are the tools, with what each needs.
+var kinds = map[string]struct {
+	api   string
+	needs []string
+	act   func(ctx context.Context, c *client, v *verdict.Verdict) error
+}{
+	"github":       {"https://api.github.com", []string{"repository", "token"}, github},
+	"gitlab":       {"https://gitlab.com/api/v4", []string{"project", "token"}, gitlab},
+	"launchdarkly": {"https://app.launchdarkly.com", []string{"project", "environment", "flag", "token"}, launchDarkly},
+	"google_play":  {"https://androidpublisher.googleapis.com", []string{"package", "issuer", "key"}, googlePlay},
+	"app_store":    {"https://api.appstoreconnect.apple.com", []string{"package", "issuer", "key_id", "key"}, appStore},
+}
+
+// Kinds returns the kinds of tools.
+func Kinds() []string { return slices.Sorted(maps.Keys(kinds)) }
+
+// New returns a tool; its error has all that is wrong with the settings, and
+// no secret.
+func New(s Settings) (*Tool, error) {
+	k, ok := kinds[s.Kind]
+	if !ok {
+		return nil, fmt.Errorf("kind: %q: want one of %v", s.Kind, Kinds())
+	}
+	var faults []error
+	given := map[string]string{"repository": s.Repository, "project": s.Project, "environment": s.Environment, "flag": s.Flag, "package": s.Package, "issuer": s.Issuer, "key_id": s.KeyID, "token": s.Token, "key": string(s.Key)}
+	for _, name := range k.needs {
+		if given[name] == "" {
+			faults = append(faults, fmt.Errorf("%s: absent: %s needs it", name, s.Kind))
+		}
+	}
+	if s.URL == "" {
+		s.URL = k.api
+	}
+	s.URL = strings.TrimRight(s.URL, "/")
+	if u, err := url.Parse(s.URL); err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.User != nil {
+		faults = append(faults, fmt.Errorf("url: %q: want https://HOST, without a user in it", s.URL))
+	}
+	reports := map[string][]string{"github": {"deployment", "status", "check"}, "gitlab": {"flag", "status"}}[s.Kind]
+	switch {
+	case s.Report == "" && reports != nil:
+		s.Report = reports[0]
+	case s.Report != "" && !slices.Contains(reports, s.Report):
+		faults = append(faults, fmt.Errorf("report: %q: want one of %v", s.Report, reports))
+	}
+	if s.Kind == "gitlab" && s.Report == "flag" && s.Flag == "" {
+		faults = append(faults, errors.New("flag: absent: want the one that a rollback turns off, or report: status"))
+	}
+	if s.Kind == "github" && strings.Count(s.Repository, "/") != 1 {
+		faults = append(faults, fmt.Errorf("repository: %q: want OWNER/NAME", s.Repository))
+	}
+	if s.Ref == "" {
+		s.Ref = "{canary}"
+	}
+	if s.Track == "" {
+		s.Track = "production"
+	}
+	if s.TokenURL == "" {
+		s.TokenURL = "https://oauth2.googleapis.com/token"
+	}
+	if len(s.Key) > 0 {
+		if err := checkKey(s.Kind, s.Key); err != nil {
+			faults = append(faults, err)
+		}
+	}
+	if err := errors.Join(faults...); err != nil {
+		return nil, err
+	}
+	return &Tool{s, k.act}, nil
+}
+
+// URL is where the tool is.
+func (t *Tool) URL() string { return t.s.URL }
+
+// Act tells a verdict. It may be called again with the same one. A status that
+// is not 2xx is a [*StatusError].
+func (t *Tool) Act(ctx context.Context, do Doer, now time.Time, v *verdict.Verdict) error {
+	return t.act(ctx, &client{do, &t.s, now, http.Header{}}, v)
+}
+
+// StatusError is an answer that is none of success.
+type StatusError struct {
+	Status int
+	What   string // that was asked
+}
+
+// Error says what was asked, and the status. What the tool answered is left out:
+// it is not ours to keep.
+func (e *StatusError) Error() string { return fmt.Sprintf("%s: status %d", e.What, e.Status) }
+
+// HTTPStatus returns the status.
+func (e *StatusError) HTTPStatus() int { return e.Status }
+
+// client makes the requests of one telling.
+type client struct {
+	do     Doer
+	s      *Settings
+	now    time.Time
+	header http.Header
+}
+
+// maxAnswer bounds what is read of an answer.
+const maxAnswer = 1 << 20
+
+// call makes one request with a JSON body, or none, and reads a JSON answer into
+// out, which may be nil.
+func (c *client) call(ctx context.Context, method, path string, body, out any) error {
+	var reader io.Reader
+	if body != nil {
+		raw, err := json.Marshal(body)
+		if err != nil {
+			return fmt.Errorf("%s %s: %w", method, path, err)
+		}
+		reader = bytes.NewReader(raw)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, c.s.URL+path, reader)
+	if err != nil {
+		return fmt.Errorf("%s %s: %w", method, path, err)
+	}
+	req.Header = c.header.Clone()
+	if body != nil && req.Header.Get("Content-Type") == "" {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	req.Header.Set("User-Agent", "serin/1")
+	return c.send(req, out)
+}
+
+func (c *client) send(req *http.Request, out any) error {
+	what := req.Method + " " + req.URL.Path
+	res, err := c.do.Do(req)
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	defer res.Body.Close()
+	raw, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
+	if err != nil {
+		return fmt.Errorf("%s: read the answer: %w", what, err)
+	}
+	if res.StatusCode/100 != 2 {
+		return &StatusError{res.StatusCode, what}
+	}
+	if out == nil {
+		return nil
+	}
+	if err := json.Unmarshal(raw, out); err != nil {
+		return fmt.Errorf("%s: read the answer: %w", what, err)
+	}
+	return nil
+}
+
+// ref returns the reference of the canary's commit or deployment.
+func (c *client) ref(v *verdict.Verdict) string {
+	return strings.ReplaceAll(c.s.Ref, "{canary}", v.Canary)
+}
+
+// clip cuts a text to so many bytes, at a character.
+func clip(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	return strings.ToValidUTF8(s[:n-3], "") + "..."
+}
