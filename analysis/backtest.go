@@ -32,7 +32,7 @@ func Backtest(ctx context.Context, s *segment.Store, tenantName, rollout string)
 		return nil, err
 	}
 	p.verdict = func(r Record) error {
-		again := p.test().Decide(canary.Question{At: r.At, Position: r.Position, Behind: r.Behind})
+		again := p.test().Decide(canary.Question{At: r.At, Position: r.Position, Behind: r.Behind, Beside: r.Verdict.Confounded})
 		again.Number = r.Verdict.Number
 		given, err := json.Marshal(r.Verdict)
 		if err != nil {

@@ -25,6 +25,7 @@ type Record struct {
 	Verdict  *verdict.Verdict `json:"verdict,omitempty"`
 	Delivery *Delivery        `json:"delivery,omitempty"`
 	Change   *Change          `json:"change,omitempty"`
+	Release  *Release         `json:"release,omitempty"`
 }
 
 // Delivery says how the delivery of one message to one target ended.
@@ -44,6 +45,7 @@ const (
 	TypeOverride = "override"
 	TypeVerdict  = "verdict"
 	TypeDelivery = "delivery"
+	TypeRelease  = "release"  // a release came to a state; the id is APP/RELEASE
 	TypeDocument = "document" // a document was changed; the id is KIND/NAME
 	// TypeShadow begins, or without a rollout ends, the trial of another policy
 	// beside the active one; TypeShadowVerdict is what it says.
@@ -64,7 +66,7 @@ func ParseRecord(data []byte) (Record, error) {
 // command reports whether the record changes a test, as against reporting on
 // one.
 func (r *Record) command() bool {
-	return slices.Contains([]string{TypeRollout, TypeStage, TypeOverride, TypeShadow, TypeEnd}, r.Type)
+	return slices.Contains([]string{TypeRollout, TypeStage, TypeOverride, TypeShadow, TypeEnd, TypeRelease}, r.Type)
 }
 
 // rolloutKey names a rollout among all tenants.
@@ -87,6 +89,10 @@ type end struct {
 func (f *fold) apply(r Record) {
 	f.apps = nil // commands are rare
 	k := rolloutKey{r.Tenant, r.ID}
+	if r.Type == TypeRelease {
+		f.setRelease(r)
+		return
+	}
 	if r.Type == TypeRollout {
 		f.Tests[k] = canary.NewTest(r.Tenant, *r.Rollout, r.At)
 		return

@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -120,6 +121,10 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 		return nil, err
 	}
 	e.fold, e.position, e.control, e.sealed = cp.Fold, cp.Position, cp.Control, cp.Position
+	e.fold.leaked = func(tenant, app, release string) {
+		e.metrics.leaked(tenant, app)
+		e.o.Logger.Warn("a release that is deployed and not released is in people's hands", "tenant", tenant, "app", app, "release", release)
+	}
 	removed, err := o.Segments.DeleteAfter(e.position)
 	if err != nil {
 		return nil, fmt.Errorf("remove segments beyond the checkpoint: %w", err)
@@ -154,7 +159,9 @@ func (e *Engine) restore(r placed) {
 		if r.Type == TypeShadow {
 			delete(e.latest, k.shadow()) // another trial, or none
 		}
-		e.records[k] = append(e.records[k], r.Record)
+		if r.Type != TypeRelease { // which is of no rollout
+			e.records[k] = append(e.records[k], r.Record)
+		}
 		if r.pos > e.control {
 			e.queue = append(e.queue, r)
 		}
@@ -334,7 +341,7 @@ func (e *Engine) record(ctx context.Context, r Record) (uint64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("record %s of %s: %w", r.Type, r.ID, err)
 	}
-	if r.Type != TypeDelivery && r.Type != TypeDocument { // which are no part of what verdicts rest on
+	if !slices.Contains([]string{TypeDelivery, TypeDocument, TypeRelease}, r.Type) { // which are no part of what verdicts rest on
 		k := rolloutKey{r.Tenant, r.ID}
 		e.records[k] = append(e.records[k], r)
 	}

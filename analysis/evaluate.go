@@ -37,7 +37,7 @@ func (e *Engine) evaluate(ctx context.Context, now time.Time) error {
 // judge asks one test for its verdict, and records it where it differs from the
 // last.
 func (e *Engine) judge(ctx context.Context, k rolloutKey, t *canary.Test, now time.Time) error {
-	v := t.Decide(canary.Question{At: now.UnixMilli(), Position: e.position, Behind: e.behind})
+	v := t.Decide(canary.Question{At: now.UnixMilli(), Position: e.position, Behind: e.behind, Beside: e.beside(k)})
 	prev := e.latest[k]
 	if prev != nil && !transition(&prev.recorded, &v) {
 		v.Number = prev.recorded.Number
@@ -63,6 +63,20 @@ func (e *Engine) judge(ctx context.Context, k rolloutKey, t *canary.Test, now ti
 	close(e.changed)
 	e.changed = make(chan struct{})
 	return nil
+}
+
+// beside returns the other changes that are under way on the app of a rollout,
+// sorted: what is found of one may be the other's doing. The caller holds mu.
+func (e *Engine) beside(k rolloutKey) (changes []string) {
+	t := e.fold.Tests[k]
+	for other, o := range e.fold.Tests {
+		if other.Tenant != k.Tenant || o.Shadow() || o.Latched || o.Rollout.App != t.Rollout.App || o.Rollout.Change == t.Rollout.Change || o.Sessions[1] == 0 {
+			continue
+		}
+		changes = append(changes, o.Rollout.Change)
+	}
+	slices.Sort(changes)
+	return slices.Compact(changes)
 }
 
 // retire ends a rollout once its last verdict, a rollback or the last stage's

@@ -8,6 +8,7 @@ import (
 	"serin.dev/serin/analysis/canary"
 	"serin.dev/serin/analysis/cell"
 	"serin.dev/serin/analysis/session"
+	"serin.dev/serin/internal/event"
 	"serin.dev/serin/internal/store/batch"
 )
 
@@ -19,6 +20,10 @@ type fold struct {
 	Tests map[rolloutKey]*canary.Test
 	Cells *cell.Store
 	Ended map[rolloutKey]end
+	// Releases are those that somebody told of, by tenant.
+	Releases map[string]map[releaseKey]Release
+
+	leaked func(tenant, app, release string) // told of the first leak of each; may be nil
 
 	apps map[app][]*canary.Test // the tests of each app; nil: to be made anew of Tests
 }
@@ -27,7 +32,7 @@ type fold struct {
 type app struct{ tenant, name string }
 
 func newFold() *fold {
-	return &fold{Table: session.NewTable(), Tests: map[rolloutKey]*canary.Test{}, Cells: cell.NewStore(), Ended: map[rolloutKey]end{}}
+	return &fold{Table: session.NewTable(), Tests: map[rolloutKey]*canary.Test{}, Cells: cell.NewStore(), Ended: map[rolloutKey]end{}, Releases: map[string]map[releaseKey]Release{}}
 }
 
 // beacon folds the rows [lo, hi) of one beacon that is no duplicate.
@@ -38,6 +43,10 @@ func (f *fold) beacon(s *session.Session, first bool, b *batch.Batch, lo, hi int
 		if first {
 			t.Enter(s, b, lo)
 		}
+	}
+	if release := b.Text(batch.Release, lo); first && b.Text(batch.Tenancy, lo) == event.Production.String() &&
+		f.leak(s.Key.Tenant, s.Key.App, release, b.Received(lo), tests) && f.leaked != nil {
+		f.leaked(s.Key.Tenant, s.Key.App, release)
 	}
 	failed := f.Table.Fold(s, b, lo, hi)
 	lost := f.Table.Shed(s, b, lo, hi)

@@ -1,6 +1,7 @@
 package analysis
 
 import (
+	"fmt"
 	"sync/atomic"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -32,4 +33,9 @@ func (e *Engine) Gauges() (position, lag uint64) {
 
 func (m *metricSet) verdict(d verdict.Decision) {
 	metrics.GetOrCreateCounter(`serin_verdicts_total{decision="` + d.String() + `"}`).Inc()
+}
+
+// leaked counts releases whose first leak was seen.
+func (m *metricSet) leaked(tenant, app string) {
+	metrics.GetOrCreateCounter(fmt.Sprintf("serin_release_leaks_total{tenant=%q,app=%q}", tenant, app)).Inc()
 }

@@ -18,6 +18,8 @@ type Question struct {
 	At       int64  // Unix ms
 	Position uint64 // journal position up to which the test has folded
 	Behind   bool   // the journal holds rows that the test has not folded in time
+	// Beside are the other changes that are under way on the app, sorted.
+	Beside []string
 }
 
 // Decide answers for the current stage. Number is left 0: it belongs to the
@@ -36,6 +38,7 @@ func (t *Test) Decide(q Question) verdict.Verdict {
 		Canary: r.Canary, Baseline: r.Baseline, Stage: t.Stage, Weight: stage.Weight, Policy: r.Digest(), PolicyName: p.Name, Revision: p.Revision,
 		IssuedAt: time.UnixMilli(q.At).UTC(), ValidUntil: time.UnixMilli(q.At + p.Lease.ms()).UTC(), Position: q.Position,
 		Sessions: arms(t.Sessions), LogNeeded: math.Log(1 / p.Alpha), LogERatio: verdict.Bound(t.Ratio.LogE())}
+	v.Confounded = q.Beside
 	if p.Allocation == AllocationFree {
 		v.Observational = "sessions come to the arms in ways that nobody planned, so that who takes the change up first differs in more than the change"
 	}

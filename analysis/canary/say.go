@@ -3,6 +3,7 @@ package canary
 import (
 	"fmt"
 	"math"
+	"strings"
 	"time"
 
 	"serin.dev/serin/analysis/verdict"
@@ -32,6 +33,9 @@ func sentence(v *verdict.Verdict) string {
 	s := clause(v)
 	if v.Outlook != nil {
 		s += outlookSentence(v)
+	}
+	if len(v.Confounded) > 0 {
+		s += " Confounded with " + strings.Join(v.Confounded, ", ") + ", under way on the same app."
 	}
 	if v.Observational != "" {
 		s += " Observational: " + v.Observational + "."

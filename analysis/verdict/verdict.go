@@ -216,6 +216,10 @@ type Verdict struct {
 	Losses     []Loss    `json:"losses,omitempty"` // how alike the arms are measured
 	Network    Network   `json:"network"`
 	Outlook    *Outlook  `json:"outlook,omitempty"` // of a hold
+	// Confounded are the other changes that are under way on the app: what is
+	// found of one may be the other's doing. Arms that are drawn independently
+	// make it a matter of what both do together.
+	Confounded []string `json:"confounded,omitempty"`
 	// Observational says why the arms are not comparable as in an experiment;
 	// empty: they are.
 	Observational string `json:"observational,omitempty"`

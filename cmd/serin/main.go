@@ -39,6 +39,7 @@ var commands = []command{
 	{"check", "FILE", "check a configuration, a policy or a rollout", check},
 	{"plan", "FILE|FOLDER...", "show what applying policies and rollouts would change on a server", plan},
 	{"apply", "FILE|FOLDER...", "apply them; --back N goes back to what was after change N", apply},
+	{"release", "STATE APP RELEASE", "tell that a release is deployed, released or withdrawn; list: how all stand, and what leaked", releaseCommand},
 	{"audit", "", "who changed which policies, and when", audit},
 	{"deliveries", "list|replay [MESSAGE]", "what was told to webhooks, and telling it again", deliveriesCommand},
 	{"decode", "PROTOCOL [BODY]", "print the events that a recorded request is decoded into", decode},

@@ -106,6 +106,8 @@ func (a *API) table() []route {
 		{Route{"GET", "/v1/rollouts/{id}/verdict", tenant.Viewer}, a.verdict, false},
 		{Route{"GET", "/v1/rollouts/{id}/evidence", tenant.Viewer}, a.evidence, false},
 		{Route{"GET", "/v1/events", tenant.Viewer}, a.events, false},
+		{Route{"GET", "/v1/releases", tenant.Viewer}, a.releases, false},
+		{Route{"POST", "/v1/releases", tenant.Releaser}, a.setRelease, false},
 		{Route{"GET", "/v1/documents", tenant.Viewer}, a.documents, false},
 		{Route{"GET", "/v1/documents/changes", tenant.Viewer}, a.changes, false},
 		{Route{"POST", "/v1/documents/back", tenant.Admin}, a.back, false},
@@ -162,7 +164,7 @@ func (a *API) explain(w http.ResponseWriter, r *http.Request, access tenant.Acce
 	switch {
 	case errors.Is(err, analysis.ErrNotFound):
 		fail(w, http.StatusNotFound, "not_found", err.Error())
-	case errors.Is(err, analysis.ErrExists), errors.Is(err, analysis.ErrStage), errors.Is(err, analysis.ErrEnded), errors.Is(err, analysis.ErrBasis):
+	case errors.Is(err, analysis.ErrExists), errors.Is(err, analysis.ErrStage), errors.Is(err, analysis.ErrEnded), errors.Is(err, analysis.ErrBasis), errors.Is(err, analysis.ErrRelease):
 		fail(w, http.StatusConflict, "conflict", err.Error())
 	case errors.As(err, &bad), errors.Is(err, canary.ErrInvalid):
 		fail(w, http.StatusBadRequest, "invalid", err.Error())
