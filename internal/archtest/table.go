@@ -23,6 +23,7 @@ var table = []rule{
 	{of: "analysis/lab", may: []string{"analysis/canary", "analysis/evalue", "analysis/judge", "analysis/session", "analysis/verdict", "internal/event", "internal/store/batch", "internal/tenant"}},
 	{of: "analysis/policyfile", may: []string{"analysis/canary", "analysis/yamlfile"}},
 	{of: "analysis/openslo", may: []string{"analysis/yamlfile"}},
+	{of: "analysis/slo", may: []string{"analysis/session", "analysis/verdict", "internal/event", "internal/store/batch"}},
 	{of: "analysis/yamlfile"},
 	{of: "analysis/cell", may: []string{"analysis/session", "analysis/sketch", "internal/event", "internal/store/batch"}},
 	{of: "analysis/session", may: []string{"internal/event", "internal/store/batch"}},
