@@ -123,7 +123,7 @@ func (b *Book) state(s *verdict.SLOState, g *Group, f *frame, q Question) {
 	var incident verdict.SLOIncident
 	for i := range o.Alerts {
 		b.burn(&s.Alerts[i], i, g, f)
-		if burn := &s.Alerts[i]; burn.Burning {
+		if burn := &s.Alerts[i]; burn.Burning && burn.WhenBreaching {
 			if verdict.SeverityRank(burn.Severity) > verdict.SeverityRank(incident.Severity) {
 				incident.Severity = burn.Severity
 			}
@@ -173,47 +173,58 @@ func (b *Book) data(g *Group, f *frame, q Question) verdict.Data {
 	return verdict.DataOK
 }
 
-// slices fills in a budget that is counted in slices of time. Those of a rolling
-// window begin at whole slices since 1970; a slice that is not over does not count.
+// slices fills in a budget that is counted in slices of time.
 func (b *Book) slices(bg *verdict.Budget, g *Group, f *frame) {
 	o := &b.Objective
-	step := minutes(o.Slice)
-	start := f.budget
-	if o.Window.Rolling {
-		start += mod(-start, step)
-	}
-	var total, bad, seen int64
-	missing := 0.0
-	last := g.Units.upTo(start)
-	for at := start; at+step <= f.to; at += step {
-		until := g.Units.upTo(at + step)
-		c := until.minus(last)
-		last = until
-		total++
-		if c.Total <= 0 {
-			continue
-		}
-		seen++
-		share := float64(c.Bad) / float64(c.Total)
-		missing += share
-		if 1-share < o.SliceTarget {
-			bad++
-		}
-	}
+	c := b.sliced(g, f.budget, f.to)
 	if o.Method == RatioTimeslices {
-		bg.Total, bg.Bad = seen, 0
-		bg.Allowed = o.allowed(seen)
-		bg.Remaining = remaining(missing, bg.Allowed)
+		bg.Total, bg.Bad = c.seen, 0
+		bg.Allowed = o.allowed(c.seen)
+		bg.Remaining = remaining(c.missing, bg.Allowed)
 		return
 	}
 	// The budget is that of the whole window, of which a calendar one has a part
 	// to come.
-	whole := total
+	whole := c.total
 	if !o.Window.Rolling {
 		whole = int64(f.until.Sub(f.from) / o.Slice)
 	}
-	bg.Total, bg.Bad, bg.Allowed = total, bad, o.allowed(whole)
-	bg.Remaining = remaining(float64(bad), bg.Allowed)
+	bg.Total, bg.Bad, bg.Allowed = c.total, c.bad, o.allowed(whole)
+	bg.Remaining = remaining(float64(c.bad), bg.Allowed)
+}
+
+// sliceCounts counts slices of time.
+type sliceCounts struct {
+	total, bad int64
+	seen       int64   // those with units
+	missing    float64 // sum over those of the share of bad units
+}
+
+// sliced counts the slices that are over in [from, to). Those of a rolling window
+// begin at whole slices since 1970, those of a calendar window at its start.
+func (b *Book) sliced(g *Group, from, to int32) (c sliceCounts) {
+	o := &b.Objective
+	step := minutes(o.Slice)
+	if o.Window.Rolling {
+		from += mod(-from, step)
+	}
+	last := g.Units.upTo(from)
+	for at := from; at+step <= to; at += step {
+		until := g.Units.upTo(at + step)
+		units := until.minus(last)
+		last = until
+		c.total++
+		if units.Total <= 0 {
+			continue
+		}
+		c.seen++
+		share := float64(units.Bad) / float64(units.Total)
+		c.missing += share
+		if 1-share < o.SliceTarget {
+			c.bad++
+		}
+	}
+	return c
 }
 
 // rate returns a share in budgets.
@@ -228,7 +239,8 @@ func rate(bad, total int64, budget float64) verdict.Bound {
 func (b *Book) burn(out *verdict.Burn, i int, g *Group, f *frame) {
 	o := &b.Objective
 	a := &o.Alerts[i]
-	*out = verdict.Burn{Name: a.Name, Severity: a.Severity, Form: a.Form, Threshold: a.Threshold, Long: f.long[i], Short: f.short[i], After: f.age[i], Targets: a.Targets}
+	*out = verdict.Burn{Name: a.Name, Severity: a.Severity, Form: a.Form, Threshold: a.Threshold, Long: f.long[i], Short: f.short[i], After: f.age[i], Targets: a.Targets,
+		WhenBreaching: a.WhenBreaching, WhenResolved: a.WhenResolved, WhenNoData: a.WhenNoData}
 	if a.Form == FormTrickle {
 		b.trickle(out, g, f)
 		return
@@ -244,8 +256,12 @@ func (b *Book) burn(out *verdict.Burn, i int, g *Group, f *frame) {
 	// What one client did over and over is in the rates that are told, and not in
 	// those that decide.
 	l, s := float64(rate(long.Capped, long.Total, budget)), float64(rate(short.Capped, short.Total, budget))
-	null := budget
-	if a.Form == FormExcess {
+	null := o.unitBudget()
+	switch {
+	case o.Method != Occurrences:
+		l, s = b.sliceRate(g, from, f.to), b.sliceRate(g, f.to-minutes(a.Short), f.to)
+		out.LongRate, out.ShortRate = verdict.Bound(l), verdict.Bound(s)
+	case a.Form == FormExcess:
 		expected, most := b.expected(g, a, f)
 		l, s = l-expected/budget, s-expected/budget
 		out.LongRate -= verdict.Bound(expected / budget)
@@ -257,6 +273,16 @@ func (b *Book) burn(out *verdict.Burn, i int, g *Group, f *frame) {
 	}
 	out.Enough = long.Total >= o.MinUnits && g.clients(o.MinClients, from) && unlikely(long.Total, min(long.Capped, long.Total), min(null, 1-1e-9), evidenceAlpha)
 	out.Burning = out.Enough
+}
+
+// sliceRate returns in budgets how many of the slices of a window are bad, or, of
+// RatioTimeslices, how much of them is on the mean. NaN: there is none to tell.
+func (b *Book) sliceRate(g *Group, from, to int32) float64 {
+	c := b.sliced(g, from, to)
+	if b.Objective.Method == RatioTimeslices {
+		return c.missing / float64(c.seen) / b.Objective.Budget()
+	}
+	return float64(c.bad) / float64(c.total) / b.Objective.Budget()
 }
 
 // recent are the windows, in minutes, of which the first one that holds enough

@@ -76,6 +76,10 @@ type Alert struct {
 	Short     time.Duration `json:"short"`
 	After     time.Duration `json:"after,omitempty"`
 	Targets   []string      `json:"targets,omitempty"`
+	// What is told of it; an alert that tells nothing of a breach makes no incident.
+	WhenBreaching bool `json:"when_breaching,omitempty"`
+	WhenResolved  bool `json:"when_resolved,omitempty"`
+	WhenNoData    bool `json:"when_no_data,omitempty"`
 }
 
 // The forms of alerts.
@@ -190,7 +194,8 @@ func Defaults(target float64, period time.Duration) []Alert {
 			long = max(time.Duration(float64(long)*scale).Round(time.Minute), 10*time.Minute)
 			short = max(time.Duration(float64(short)*scale).Round(time.Minute), time.Minute)
 		}
-		a := Alert{Name: w.name, Severity: w.severity, Form: FormBurn, Threshold: Factor(w.spent, period, long), Long: long, Short: short}
+		a := Alert{Name: w.name, Severity: w.severity, Form: FormBurn, Threshold: Factor(w.spent, period, long), Long: long, Short: short,
+			WhenBreaching: true, WhenResolved: true}
 		if CanFire(FormBurn, a.Threshold, target) != Feasible {
 			a.Form, a.Threshold = FormExcess, 0.5
 			if w.severity == verdict.SeverityPage {
@@ -207,14 +212,14 @@ func Defaults(target float64, period time.Duration) []Alert {
 
 // Trickle is the alert that pages for a small service that fails for good.
 func Trickle() Alert {
-	return Alert{Name: FormTrickle, Severity: verdict.SeverityPage, Form: FormTrickle}
+	return Alert{Name: FormTrickle, Severity: verdict.SeverityPage, Form: FormTrickle, WhenBreaching: true, WhenResolved: true}
 }
 
 // trickleRate is the bad rate that the trickle alert takes for tolerable: that of
 // the fastest page, but at most a third of the way from the budget to all being
 // bad.
 func (o *Objective) trickleRate() float64 {
-	b := o.Budget()
+	b := o.unitBudget()
 	rate := b + (1-b)/3
 	for _, a := range o.Alerts {
 		if a.Form == FormBurn && a.Severity == verdict.SeverityPage {
@@ -222,6 +227,15 @@ func (o *Objective) trickleRate() float64 {
 		}
 	}
 	return min(max(rate, 1e-6), 0.99)
+}
+
+// unitBudget is the share of units that may be bad: with timeslices that of a good
+// slice.
+func (o *Objective) unitBudget() float64 {
+	if o.Method == Timeslices {
+		return 1 - o.SliceTarget
+	}
+	return o.Budget()
 }
 
 // longest is the longest window of an alert, at least an hour.

@@ -22,7 +22,7 @@ var table = []rule{
 	{of: "analysis/canary", may: []string{"analysis/evalue", "analysis/session", "analysis/sketch", "analysis/verdict", "internal/event", "internal/store/batch"}},
 	{of: "analysis/lab", may: []string{"analysis/canary", "analysis/evalue", "analysis/judge", "analysis/session", "analysis/verdict", "internal/event", "internal/store/batch", "internal/tenant"}},
 	{of: "analysis/policyfile", may: []string{"analysis/canary", "analysis/yamlfile"}},
-	{of: "analysis/openslo", may: []string{"analysis/yamlfile"}},
+	{of: "analysis/openslo", may: []string{"analysis/session", "analysis/slo", "analysis/verdict", "analysis/yamlfile", "internal/event"}},
 	{of: "analysis/slo", may: []string{"analysis/session", "analysis/verdict", "internal/event", "internal/store/batch"}},
 	{of: "analysis/yamlfile"},
 	{of: "analysis/cell", may: []string{"analysis/session", "analysis/sketch", "internal/event", "internal/store/batch"}},
