@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"serin.dev/serin/analysis/canary"
+	"serin.dev/serin/analysis/slo"
 	"serin.dev/serin/analysis/verdict"
 )
 
@@ -24,6 +25,12 @@ type Record struct {
 	Force    *canary.Force    `json:"force,omitempty"`
 	Verdict  *verdict.Verdict `json:"verdict,omitempty"`
 	Delivery *Delivery        `json:"delivery,omitempty"`
+	// Of objectives; their ID is [SLOLedger].
+	Objectives []slo.Objective       `json:"objectives,omitempty"`
+	SLO        string                `json:"slo,omitempty"` // name of an objective
+	State      *verdict.SLOState     `json:"state,omitempty"`
+	Exception  *verdict.SLOException `json:"exception,omitempty"`
+	Restated   []slo.Restatement     `json:"restated,omitempty"`
 }
 
 // Delivery says how the delivery of one message to one target ended.
@@ -45,7 +52,17 @@ const (
 	TypeShadow        = "shadow"
 	TypeShadowVerdict = "shadow_verdict"
 	TypeEnd           = "end" // the rollout ends, and its test is dropped
+	// TypeObjectives sets all objectives of a tenant; TypeException lets a pipeline
+	// pass a budget for a time; TypeRestatement takes late units into the ledger;
+	// TypeSLOState is what was said of an objective.
+	TypeObjectives  = "objectives"
+	TypeException   = "exception"
+	TypeRestatement = "restatement"
+	TypeSLOState    = "slo_state"
 )
+
+// SLOLedger is the ID of a tenant's records on objectives. No rollout can have it.
+const SLOLedger = "_slo"
 
 // ParseRecord reads one entry of the control log.
 func ParseRecord(data []byte) (Record, error) {
@@ -59,7 +76,7 @@ func ParseRecord(data []byte) (Record, error) {
 // command reports whether the record changes a test, as against reporting on
 // one.
 func (r *Record) command() bool {
-	return slices.Contains([]string{TypeRollout, TypeStage, TypeOverride, TypeShadow, TypeEnd}, r.Type)
+	return slices.Contains([]string{TypeRollout, TypeStage, TypeOverride, TypeShadow, TypeEnd, TypeObjectives, TypeException, TypeRestatement}, r.Type)
 }
 
 // rolloutKey names a rollout among all tenants.
@@ -80,7 +97,11 @@ type end struct {
 // apply changes the tests as a command says. Commands were checked before they
 // were recorded; one on a rollout that has ended changes nothing.
 func (f *fold) apply(r Record) {
-	f.apps = nil // commands are rare
+	f.apps, f.books = nil, nil // commands are rare
+	if r.ID == SLOLedger {
+		f.applySLO(r)
+		return
+	}
 	k := rolloutKey{r.Tenant, r.ID}
 	if r.Type == TypeRollout {
 		f.Tests[k] = canary.NewTest(r.Tenant, *r.Rollout, r.At)

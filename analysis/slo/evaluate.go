@@ -333,9 +333,13 @@ func (b *Book) expected(g *Group, a *Alert, f *frame) (p, most float64) {
 	return p, min(center+half, 1)
 }
 
-// action says what the budget policy lets a pipeline do.
+// action says what the budget policy lets a pipeline do. It is of the whole: what
+// is left to a group of few units says little.
 func (b *Book) action(s *verdict.SLOState, f *frame) {
 	s.Action = verdict.Allow
+	if s.Group != "" {
+		return
+	}
 	left := float64(s.Budget.Remaining)
 	for _, r := range b.Objective.Policy {
 		if left <= r.Remaining && r.Action > s.Action { // not of an unknown one

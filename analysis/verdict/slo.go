@@ -121,7 +121,7 @@ type SLOState struct {
 	// Incident is there while any alert burns.
 	Incident *SLOIncident `json:"incident,omitempty"`
 
-	Action    Action        `json:"action"` // by the budget policy, and by an exception from it
+	Action    Action        `json:"action"` // by the budget policy, and by an exception from it; of a group always allow
 	Exception *SLOException `json:"exception,omitempty"`
 	Sentence  string        `json:"sentence"` // one that a person can act on
 }

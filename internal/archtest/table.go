@@ -17,7 +17,7 @@ var table = []rule{
 	{of: "alerting/policy", may: []string{"analysis/verdict"}},
 	{of: "alerting/webhook", may: []string{"analysis/verdict"}},
 	{of: "internal/api", may: []string{"analysis", "analysis/canary", "internal/tenant"}},
-	{of: "analysis", may: []string{"analysis/canary", "analysis/cell", "analysis/session", "analysis/verdict", "internal/event",
+	{of: "analysis", may: []string{"analysis/canary", "analysis/cell", "analysis/session", "analysis/slo", "analysis/verdict", "internal/event",
 		"internal/store/batch", "internal/store/journal", "internal/store/segment", "internal/tenant"}},
 	{of: "analysis/canary", may: []string{"analysis/evalue", "analysis/session", "analysis/sketch", "analysis/verdict", "internal/event", "internal/store/batch"}},
 	{of: "analysis/lab", may: []string{"analysis/canary", "analysis/evalue", "analysis/judge", "analysis/session", "analysis/verdict", "internal/event", "internal/store/batch", "internal/tenant"}},
