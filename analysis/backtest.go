@@ -60,6 +60,7 @@ type replay struct {
 	fold    *fold
 	command func(Record) Record  // what to apply in place of a command; nil: the command
 	verdict func(Record) error   // where a verdict was given
+	state   func(Record) error   // where a state of an objective was recorded; may be nil
 	time    func(received int64) // before the rows of a beacon are folded; may be nil
 }
 
@@ -97,6 +98,10 @@ func (p *replay) until(position uint64) error {
 			p.fold.apply(r)
 		} else if r.Type == TypeVerdict && p.verdict != nil && p.test() != nil {
 			if err := p.verdict(r); err != nil {
+				return err
+			}
+		} else if r.Type == TypeSLOState && p.state != nil {
+			if err := p.state(r); err != nil {
 				return err
 			}
 		}

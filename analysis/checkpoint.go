@@ -10,12 +10,13 @@ import (
 	"serin.dev/serin/analysis/canary"
 	"serin.dev/serin/analysis/cell"
 	"serin.dev/serin/analysis/session"
+	"serin.dev/serin/analysis/slo"
 	"serin.dev/serin/internal/store/segment"
 )
 
 // checkpointVersion changes with any change of what is kept; another version
 // is not read, and the analysis starts again from the logs.
-const checkpointVersion = 6
+const checkpointVersion = 7
 
 // checkpoint is the fold and the places in both logs that it stands for.
 type checkpoint struct {
@@ -66,8 +67,14 @@ func loadCheckpoint(path string) (checkpoint, error) {
 	if cp.Fold.Ended == nil {
 		cp.Fold.Ended = map[rolloutKey]end{}
 	}
+	if cp.Fold.Books == nil {
+		cp.Fold.Books = map[sloKey]*slo.Book{}
+	}
 	for _, t := range cp.Fold.Tests {
 		t.Restore()
+	}
+	for _, b := range cp.Fold.Books {
+		b.Restore()
 	}
 	return cp, nil
 }

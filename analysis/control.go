@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"serin.dev/serin/analysis/canary"
+	"serin.dev/serin/analysis/slo"
 	"serin.dev/serin/analysis/verdict"
 )
 
@@ -26,6 +27,12 @@ type Record struct {
 	Delivery *Delivery        `json:"delivery,omitempty"`
 	Change   *Change          `json:"change,omitempty"`
 	Release  *Release         `json:"release,omitempty"`
+	// Of objectives; their ID is [SLOLedger].
+	Objectives []slo.Objective       `json:"objectives,omitempty"`
+	SLO        string                `json:"slo,omitempty"` // name of an objective
+	State      *verdict.SLOState     `json:"state,omitempty"`
+	Exception  *verdict.SLOException `json:"exception,omitempty"`
+	Restated   []slo.Restatement     `json:"restated,omitempty"`
 }
 
 // Delivery says how the delivery of one message to one target ended.
@@ -52,7 +59,17 @@ const (
 	TypeShadow        = "shadow"
 	TypeShadowVerdict = "shadow_verdict"
 	TypeEnd           = "end" // the rollout ends, and its test is dropped
+	// TypeObjectives sets all objectives of a tenant; TypeException lets a pipeline
+	// pass a budget for a time; TypeRestatement takes late units into the ledger;
+	// TypeSLOState is what was said of an objective.
+	TypeObjectives  = "objectives"
+	TypeException   = "exception"
+	TypeRestatement = "restatement"
+	TypeSLOState    = "slo_state"
 )
+
+// SLOLedger is the ID of a tenant's records on objectives. No rollout can have it.
+const SLOLedger = "_slo"
 
 // ParseRecord reads one entry of the control log.
 func ParseRecord(data []byte) (Record, error) {
@@ -66,7 +83,7 @@ func ParseRecord(data []byte) (Record, error) {
 // command reports whether the record changes a test, as against reporting on
 // one.
 func (r *Record) command() bool {
-	return slices.Contains([]string{TypeRollout, TypeStage, TypeOverride, TypeShadow, TypeEnd, TypeRelease}, r.Type)
+	return slices.Contains([]string{TypeRollout, TypeStage, TypeOverride, TypeShadow, TypeEnd, TypeRelease, TypeObjectives, TypeException, TypeRestatement}, r.Type)
 }
 
 // rolloutKey names a rollout among all tenants.
@@ -87,7 +104,11 @@ type end struct {
 // apply changes the tests as a command says. Commands were checked before they
 // were recorded; one on a rollout that has ended changes nothing.
 func (f *fold) apply(r Record) {
-	f.apps = nil // commands are rare
+	f.apps, f.books = nil, nil // commands are rare
+	if r.ID == SLOLedger {
+		f.applySLO(r)
+		return
+	}
 	k := rolloutKey{r.Tenant, r.ID}
 	if r.Type == TypeRelease {
 		f.setRelease(r)

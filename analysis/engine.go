@@ -45,6 +45,7 @@ type Options struct {
 	SealAfter       time.Duration // longest time between seals; default 10 s
 	SealRows        int           // rows that force a seal; default 200,000
 	Policies        Policies      // that rollouts may name
+	Objectives      Objectives    // of the tenants; those that are no longer there are dropped
 	// Documents are the kinds of files that are kept, each with what checks a text and
 	// returns the name that it has.
 	Documents map[string]func(text []byte) (name string, err error)
@@ -72,7 +73,9 @@ type Engine struct {
 	recent    map[string]*ring        // by tenant
 	delivered map[deliveryKey]Told    // the newest report on each
 	documents map[string]*documents   // by tenant
-	changed   chan struct{}           // closed and replaced at every new verdict
+	states    map[stateKey]*sloIssued
+	asked     map[sloKey]int32 // minute up to which each objective was evaluated
+	changed   chan struct{}    // closed and replaced at every new verdict
 
 	checkpointed time.Time     // when the newest checkpoint was written
 	cost         time.Duration // and how long that took
@@ -115,7 +118,7 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 		o.Now = time.Now
 	}
 	e := &Engine{o: o, metrics: newMetricSet(), latest: map[rolloutKey]*issued{}, records: map[rolloutKey][]Record{},
-		ledgered: map[rolloutKey]int{}, recent: map[string]*ring{}, delivered: map[deliveryKey]Told{}, documents: map[string]*documents{}, changed: make(chan struct{}), pending: map[batch.Partition]*batch.Batch{}}
+		ledgered: map[rolloutKey]int{}, recent: map[string]*ring{}, delivered: map[deliveryKey]Told{}, documents: map[string]*documents{}, states: map[stateKey]*sloIssued{}, asked: map[sloKey]int32{}, changed: make(chan struct{}), pending: map[batch.Partition]*batch.Batch{}}
 	cp, err := loadCheckpoint(o.Checkpoint)
 	if err != nil {
 		return nil, err
@@ -180,6 +183,9 @@ func (e *Engine) restore(r placed) {
 		}
 	case r.Type == TypeDocument:
 		e.changedDocument(r.Record)
+	case r.Type == TypeSLOState:
+		e.records[k] = append(e.records[k], r.Record)
+		e.states[stateKey{r.Tenant, r.State.SLO, r.State.Group}] = &sloIssued{recorded: *r.State, current: *r.State}
 	case r.Type == TypeDelivery:
 		e.reported(r.Record)
 	}
@@ -229,7 +235,11 @@ func (e *Engine) Run(ctx context.Context) error {
 	}
 	e.mu.Lock()
 	e.ready = e.position >= last
+	err = e.setObjectives(ctx)
 	e.mu.Unlock()
+	if err != nil {
+		return err
+	}
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		if err := e.evaluateLoop(ctx, last); err != nil {

@@ -27,6 +27,7 @@ type house struct {
 	control  *journal.Log
 	segments *segment.Store
 	policies Policies
+	slos     Objectives
 	now      atomic.Int64 // Unix ms
 	e        *Engine
 	stop     func()
@@ -62,7 +63,7 @@ func (h *house) start() {
 	h.t.Helper()
 	var err error
 	h.e, err = Open(h.t.Context(), Options{Events: h.events, Control: h.control, Segments: h.segments, Checkpoint: filepath.Join(h.dir, "checkpoint"), Every: 5 * time.Millisecond,
-		SealAfter: time.Hour, Policies: h.policies, Logger: slog.New(slog.DiscardHandler), Now: func() time.Time { return time.UnixMilli(h.now.Load()) }})
+		SealAfter: time.Hour, Policies: h.policies, Objectives: h.slos, Logger: slog.New(slog.DiscardHandler), Now: func() time.Time { return time.UnixMilli(h.now.Load()) }})
 	if err != nil {
 		h.t.Fatal(err)
 	}

@@ -31,7 +31,7 @@ func (e *Engine) evaluate(ctx context.Context, now time.Time) error {
 			return err
 		}
 	}
-	return nil
+	return e.evaluateSLOs(ctx, now)
 }
 
 // judge asks one test for its verdict, and records it where it differs from the

@@ -8,6 +8,7 @@ import (
 	"serin.dev/serin/analysis/canary"
 	"serin.dev/serin/analysis/cell"
 	"serin.dev/serin/analysis/session"
+	"serin.dev/serin/analysis/slo"
 	"serin.dev/serin/internal/event"
 	"serin.dev/serin/internal/store/batch"
 )
@@ -20,19 +21,21 @@ type fold struct {
 	Tests map[rolloutKey]*canary.Test
 	Cells *cell.Store
 	Ended map[rolloutKey]end
+	Books map[sloKey]*slo.Book
 	// Releases are those that somebody told of, by tenant.
 	Releases map[string]map[releaseKey]Release
 
 	leaked func(tenant, app, release string) // told of the first leak of each; may be nil
 
-	apps map[app][]*canary.Test // the tests of each app; nil: to be made anew of Tests
+	apps  map[app][]*canary.Test // the tests of each app; nil: to be made anew of Tests
+	books map[app][]*slo.Book    // likewise of Books
 }
 
 // app names an app of a tenant.
 type app struct{ tenant, name string }
 
 func newFold() *fold {
-	return &fold{Table: session.NewTable(), Tests: map[rolloutKey]*canary.Test{}, Cells: cell.NewStore(), Ended: map[rolloutKey]end{}, Releases: map[string]map[releaseKey]Release{}}
+	return &fold{Table: session.NewTable(), Tests: map[rolloutKey]*canary.Test{}, Cells: cell.NewStore(), Ended: map[rolloutKey]end{}, Books: map[sloKey]*slo.Book{}, Releases: map[string]map[releaseKey]Release{}}
 }
 
 // beacon folds the rows [lo, hi) of one beacon that is no duplicate.
@@ -64,6 +67,12 @@ func (f *fold) beacon(s *session.Session, first bool, b *batch.Batch, lo, hi int
 		}
 	}
 	f.Cells.Add(s, b, lo, hi, first, failed)
+	if len(f.Books) > 0 {
+		for _, k := range f.booksOf(s.Key.Tenant, s.Key.App) {
+			k.Advance(b.Received(lo))
+			k.Beacon(b, lo, hi, first)
+		}
+	}
 }
 
 // of returns the tests of an app, sorted by their rollouts.

@@ -97,7 +97,7 @@ func Try(ctx context.Context, s *segment.Store, tenantName, rollout string, poli
 func Recorded(s *segment.Store, tenantName string) ([]string, error) {
 	var ids []string
 	err := s.Ledgers(func(t, id string, _ []byte) error {
-		if t == tenantName {
+		if t == tenantName && id != SLOLedger {
 			ids = append(ids, id)
 		}
 		return nil

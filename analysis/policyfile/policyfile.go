@@ -5,12 +5,13 @@ package policyfile
 import (
 	"errors"
 	"fmt"
+	"io"
 	"slices"
-	"strings"
 
 	"go.yaml.in/yaml/v3"
 
 	"serin.dev/serin/analysis/canary"
+	"serin.dev/serin/analysis/yamlfile"
 )
 
 // The kinds of files, as the field kind at their head names them.
@@ -19,30 +20,8 @@ const (
 	KindRollout = "rollout"
 )
 
-// MaxBytes is the largest file that is read.
-const MaxBytes = 1 << 20
-
-// Fault is one thing that is wrong, and where.
-type Fault struct {
-	Line int // from 1
-	canary.Fault
-}
-
 // Faults is all that is wrong with a file, in the order of its lines.
-type Faults struct {
-	File   string
-	Faults []Fault
-}
-
-// Error returns one fault a line, each as FILE:LINE: FIELD: VALUE: want what is
-// allowed.
-func (e *Faults) Error() string {
-	lines := make([]string, len(e.Faults))
-	for i, f := range e.Faults {
-		lines[i] = fmt.Sprintf("%s:%d: %s", e.File, f.Line, f.Fault.String())
-	}
-	return strings.Join(lines, "\n")
-}
+type Faults = yamlfile.Faults
 
 // Kind returns the kind that a file's head names, and whether it names one at
 // all: configurations have none. What is no YAML has none either.
@@ -100,19 +79,16 @@ func RolloutAsWritten(name string, data []byte) (canary.Rollout, error) {
 }
 
 func parse(data []byte) (*yaml.Node, error) {
-	if len(data) > MaxBytes {
-		return nil, fmt.Errorf("%d bytes: want at most %d", len(data), MaxBytes)
-	}
-	dec := yaml.NewDecoder(strings.NewReader(string(data)))
-	var doc yaml.Node
-	if err := dec.Decode(&doc); err != nil {
+	roots, err := yamlfile.Documents(data)
+	switch {
+	case err != nil:
 		return nil, err
+	case len(roots) == 0:
+		return nil, io.EOF
+	case len(roots) > 1:
+		return nil, fmt.Errorf("line %d: a second document: want one", roots[1].Line)
 	}
-	var more yaml.Node
-	if err := dec.Decode(&more); err == nil {
-		return nil, fmt.Errorf("line %d: a second document: want one", more.Line)
-	}
-	return doc.Content[0], nil
+	return roots[0], nil
 }
 
 // read decodes a file of one kind into v, and adds to the faults of its form
@@ -122,48 +98,25 @@ func read(name string, data []byte, kind string, v any, check func() error) erro
 	if err != nil {
 		return fmt.Errorf("read %s: %w", name, err)
 	}
-	r := reader{lines: map[string]int{"": root.Line}}
-	if !r.document(root, kind, v) {
-		return &Faults{name, r.faults}
+	var r yamlfile.Reader
+	if !r.Document(root, kind, v) {
+		return &Faults{File: name, Faults: r.Faults}
 	}
-	form := r.faults
+	form := r.Faults
 	if err := check(); err != nil {
 		var invalid *canary.Invalid
 		if !errors.As(err, &invalid) {
 			return fmt.Errorf("check %s: %w", name, err)
 		}
 		for _, f := range invalid.Faults {
-			if !faulted(form, f.Field) {
-				r.faults = append(r.faults, Fault{r.line(f.Field), f})
+			if !yamlfile.Faulted(form, f.Field) {
+				r.Faults = append(r.Faults, yamlfile.Fault{Line: r.Line(f.Field), Field: f.Field, Value: f.Value, Want: f.Want})
 			}
 		}
 	}
-	if len(r.faults) == 0 {
+	if len(r.Faults) == 0 {
 		return nil
 	}
-	slices.SortStableFunc(r.faults, func(a, b Fault) int { return a.Line - b.Line })
-	return &Faults{name, r.faults}
-}
-
-// line returns the line of a field, or of the nearest one above it that is
-// there: a field that is absent has none of its own.
-func (r *reader) line(field string) int {
-	for {
-		if l, ok := r.lines[field]; ok {
-			return l
-		}
-		i := strings.LastIndexAny(field, ".[")
-		if i < 0 {
-			return r.lines[""]
-		}
-		field = field[:i]
-	}
-}
-
-// faulted reports whether a field, or one above it, is among the faults.
-func faulted(faults []Fault, field string) bool {
-	return slices.ContainsFunc(faults, func(f Fault) bool {
-		rest, ok := strings.CutPrefix(field, f.Field)
-		return ok && (rest == "" || rest[0] == '.' || rest[0] == '[')
-	})
+	slices.SortStableFunc(r.Faults, func(a, b yamlfile.Fault) int { return a.Line - b.Line })
+	return &Faults{File: name, Faults: r.Faults}
 }
