@@ -7,10 +7,11 @@ import (
 	"io"
 	"os"
 
+	"serin.dev/serin/analysis/openslo"
 	"serin.dev/serin/analysis/policyfile"
 )
 
-// check reads a configuration, a policy or a rollout as serve would, and
+// check reads a configuration, a policy, a rollout or OpenSLO objects as serve would, and
 // reports all its faults. Policies and rollouts say at their head what they
 // are.
 func check(_ context.Context, args []string, stdout, stderr io.Writer) error {
@@ -22,6 +23,17 @@ func check(_ context.Context, args []string, stdout, stderr io.Writer) error {
 	data, err := os.ReadFile(rest[0])
 	if err != nil {
 		return fmt.Errorf("read: %w", err)
+	}
+	if openslo.Is(data) {
+		objectives, notes, err := readObjectives(rest)
+		if err != nil {
+			return told(err)
+		}
+		for _, n := range notes {
+			fmt.Fprintln(stdout, "note:", n)
+		}
+		fmt.Fprintf(stdout, "%s: %s, no faults\n", rest[0], plural(len(objectives), "objective"))
+		return nil
 	}
 	switch kind, _ := policyfile.Kind(data); kind {
 	case "":
@@ -51,6 +63,13 @@ func check(_ context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	if _, err := c.policies(); err != nil {
 		return fmt.Errorf("%s:\n%w", rest[0], err)
+	}
+	_, notes, err := c.objectives()
+	if err != nil {
+		return fmt.Errorf("%s:\n%w", rest[0], err)
+	}
+	for _, n := range notes {
+		fmt.Fprintln(stdout, "note:", n)
 	}
 	fmt.Fprintf(stdout, "%s: %d tenants, no faults\n", rest[0], len(c.Tenants))
 	return nil

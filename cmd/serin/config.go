@@ -68,8 +68,10 @@ type tenantConfig struct {
 	Keys     []keyConfig     `yaml:"keys,omitempty"`
 	Tokens   []tokenConfig   `yaml:"tokens,omitempty"`
 	Webhooks []webhookConfig `yaml:"webhooks,omitempty"`
-	Tools    []toolConfig    `yaml:"tools,omitempty"`    // told verdicts by their own APIs
-	Policies []string        `yaml:"policies,omitempty"` // files of policies that rollouts may name; paths are relative to where serin runs
+	Tools    []toolConfig    `yaml:"tools,omitempty"` // told verdicts by their own APIs
+	// Objectives are OpenSLO files, or folders of them.
+	Objectives []string `yaml:"objectives,omitempty"`
+	Policies   []string `yaml:"policies,omitempty"` // files of policies that rollouts may name; paths are relative to where serin runs
 }
 
 // quotaConfig is in events per second; 0 is no bound.

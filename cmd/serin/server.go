@@ -18,6 +18,7 @@ import (
 
 	"serin.dev/serin/alerting/webhook"
 	"serin.dev/serin/analysis"
+	"serin.dev/serin/analysis/openslo"
 	"serin.dev/serin/ingest"
 	"serin.dev/serin/ingest/lane"
 	"serin.dev/serin/internal/api"
@@ -37,6 +38,7 @@ type server struct {
 	tenants  *tenant.Directory
 	targets  []webhook.Target
 	policies analysis.Policies
+	slos     analysis.Objectives
 	journal  *journal.Journal
 	events   *journal.Log
 	control  *journal.Log
@@ -69,6 +71,13 @@ func newServer(ctx context.Context, c config, logger *slog.Logger) (_ *server, e
 	}
 	if s.policies, err = c.policies(); err != nil {
 		return nil, fmt.Errorf("configuration:\n%w", err)
+	}
+	var notes []openslo.Note
+	if s.slos, notes, err = c.objectives(); err != nil {
+		return nil, fmt.Errorf("configuration:\n%w", err)
+	}
+	for _, n := range notes {
+		logger.Warn("an objective is likely not what was meant", "note", n.String())
 	}
 	defer func() {
 		if err != nil {
@@ -219,7 +228,7 @@ func (s *server) controlOnce(ctx context.Context) error {
 		return err
 	}
 	engine, err := analysis.Open(ctx, analysis.Options{Events: s.events, Control: s.control, Segments: segments,
-		Checkpoint: s.c.path("checkpoint"), SealAfter: s.c.SealAfter, Policies: s.policies, Documents: documentKinds, ParsePolicy: parsePolicy, Logger: s.logger.With("part", "analysis")})
+		Checkpoint: s.c.path("checkpoint"), SealAfter: s.c.SealAfter, Policies: s.policies, Objectives: s.slos, Documents: documentKinds, ParsePolicy: parsePolicy, Logger: s.logger.With("part", "analysis")})
 	if err != nil {
 		return err
 	}

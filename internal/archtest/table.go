@@ -13,7 +13,7 @@ type rule struct {
 }
 
 var table = []rule{
-	{of: "cmd/serin", may: []string{"alerting/actuate", "alerting/policy", "alerting/webhook", "analysis", "analysis/canary", "analysis/evalue", "analysis/judge", "analysis/lab", "analysis/policyfile", "analysis/verdict", "ingest", "ingest/dialect", "ingest/lane", "internal/api", "internal/bench/corpus", "internal/bench/load", "internal/event", "internal/plot", "internal/store/journal", "internal/store/segment", "internal/tenant"}},
+	{of: "cmd/serin", may: []string{"alerting/actuate", "alerting/policy", "alerting/webhook", "analysis", "analysis/canary", "analysis/evalue", "analysis/judge", "analysis/lab", "analysis/openslo", "analysis/policyfile", "analysis/slo", "analysis/verdict", "ingest", "ingest/dialect", "ingest/lane", "internal/api", "internal/bench/corpus", "internal/bench/load", "internal/event", "internal/plot", "internal/store/journal", "internal/store/segment", "internal/tenant"}},
 	{of: "alerting/actuate", may: []string{"analysis/verdict"}},
 	{of: "alerting/gate", may: []string{"analysis/judge", "analysis/verdict"}},
 	{of: "alerting/policy", may: []string{"analysis/verdict"}},

@@ -1,0 +1,68 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"serin.dev/serin/analysis"
+	"serin.dev/serin/analysis/openslo"
+	"serin.dev/serin/analysis/slo"
+)
+
+// objectives reads the OpenSLO files of all tenants, and reports all faults of all
+// of them together. Notes are what is valid and likely not meant.
+func (c *config) objectives() (analysis.Objectives, []openslo.Note, error) {
+	all := analysis.Objectives{}
+	var faults []error
+	var notes []openslo.Note
+	for i, t := range c.Tenants {
+		if len(t.Objectives) == 0 {
+			continue
+		}
+		of, told, err := readObjectives(t.Objectives)
+		if err != nil {
+			faults = append(faults, fmt.Errorf("tenants[%d].objectives:\n%w", i, err))
+			continue
+		}
+		all[t.ID], notes = of, append(notes, told...)
+	}
+	return all, notes, errors.Join(faults...)
+}
+
+// readObjectives reads files, and all YAML files of folders, which may refer to
+// one another.
+func readObjectives(paths []string) ([]slo.Objective, []openslo.Note, error) {
+	var files []*openslo.File
+	var faults []error
+	for _, path := range paths {
+		err := filepath.WalkDir(path, func(name string, d fs.DirEntry, err error) error {
+			if err != nil {
+				return err
+			}
+			if ext := filepath.Ext(name); d.IsDir() || name != path && ext != ".yaml" && ext != ".yml" {
+				return nil
+			}
+			text, err := os.ReadFile(name)
+			if err != nil {
+				return err
+			}
+			f, err := openslo.Parse(name, text)
+			if err != nil {
+				faults = append(faults, err)
+				return nil
+			}
+			files = append(files, f)
+			return nil
+		})
+		if err != nil {
+			faults = append(faults, err)
+		}
+	}
+	if err := errors.Join(faults...); err != nil {
+		return nil, nil, err
+	}
+	return openslo.Compile(files...)
+}

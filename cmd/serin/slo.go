@@ -1,0 +1,119 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"math"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"serin.dev/serin/analysis/slo"
+	"serin.dev/serin/analysis/verdict"
+)
+
+// sloCommand shows objectives: how they stand, and who spent their budgets.
+func sloCommand(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	f := flag.NewFlagSet("slo", flag.ContinueOnError)
+	var r remote
+	server, token := r.flags(f)
+	asJSON := f.Bool("json", false, "print JSON")
+	why := f.String("why", "", "of an exception, its `reason`")
+	until := f.Duration("for", 24*time.Hour, "of an exception, its `length`")
+	action := f.String("action", "allow", "of an exception, what it lets pass: `allow` or approval")
+	f.Usage = func() {
+		fmt.Fprintln(stderr, "usage: serin slo status | who NAME | except NAME --why REASON [--for 24h] [--action allow|approval]")
+		f.PrintDefaults()
+	}
+	n := 2
+	if len(args) > 0 && args[0] == "status" {
+		n = 1
+	}
+	rest, err := parse(f, args, n, stderr)
+	if err != nil {
+		return err
+	}
+	r.server, r.token = *server, *token
+	if r.token == "" {
+		r.token = os.Getenv("SERIN_TOKEN")
+	}
+	switch rest[0] {
+	case "status":
+		var list struct {
+			SLOs []verdict.SLOState `json:"slos"`
+		}
+		if err := r.read(ctx, "/v1/slos", &list); err != nil {
+			return err
+		}
+		if *asJSON {
+			return json.NewEncoder(stdout).Encode(list.SLOs)
+		}
+		return printStates(stdout, list.SLOs)
+	case "who":
+		var w slo.Who
+		if err := r.read(ctx, "/v1/slos/"+url.PathEscape(rest[1])+"/who", &w); err != nil {
+			return err
+		}
+		if *asJSON {
+			return json.NewEncoder(stdout).Encode(w)
+		}
+		return printWho(stdout, &w)
+	case "except":
+		body := map[string]any{"why": *why, "until": time.Now().Add(*until).UTC(), "action": *action}
+		if _, err := r.send(ctx, http.MethodPost, "/v1/slos/"+url.PathEscape(rest[1])+"/exception", body); err != nil {
+			return err
+		}
+		fmt.Fprintf(stdout, "the budget of %s lets %s pass for %v\n", rest[1], map[string]string{"allow": "everything", "approval": "what is approved"}[*action], *until)
+		return nil
+	}
+	f.Usage()
+	return errUsage
+}
+
+func printStates(w io.Writer, states []verdict.SLOState) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "OBJECTIVE\tGROUP\tTARGET\tBAD OF TOTAL\tBUDGET LEFT\tDATA\tACTION\tINCIDENT\t")
+	for _, s := range states {
+		incident := ""
+		if s.Incident != nil {
+			incident = s.Incident.Severity + ": " + strings.Join(s.Incident.Alerts, ", ")
+		}
+		fmt.Fprintf(t, "%s\t%s\t%.4g %%\t%d of %d\t%s\t%s\t%s\t%s\t\n", s.SLO, s.Group, 100*s.Target, s.Budget.Bad, s.Budget.Total, percent(s.Budget.Remaining), s.Data, s.Action, incident)
+	}
+	return t.Flush()
+}
+
+func percent(b verdict.Bound) string {
+	if x := float64(b); !math.IsNaN(x) && !math.IsInf(x, 0) {
+		return fmt.Sprintf("%.1f %%", 100*x)
+	}
+	return "-"
+}
+
+// printWho prints what each release, arm and stratum spent.
+func printWho(w io.Writer, who *slo.Who) error {
+	fmt.Fprintf(w, "%s: %d of %d %ss bad from %s to %s; the target allows %.4g\n", who.SLO, who.Bad, who.Total, who.Unit, who.From.Format(time.RFC3339), who.To.Format(time.RFC3339), who.Allowed)
+	for _, part := range []struct {
+		title  string
+		shares []slo.Share
+	}{{"RELEASE", who.Releases}, {"ARM", who.Arms}, {"STRATUM", who.Strata}} {
+		if len(part.shares) == 0 {
+			continue
+		}
+		t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+		fmt.Fprintf(t, "\n%s\tBAD\tOF\tSPENT\tEXCESS\tINTERVAL\tCOMPARED\t\n", part.title)
+		for _, s := range part.shares {
+			fmt.Fprintf(t, "%s\t%d\t%d\t%s\t%s\t%s to %s\t%d\t\n", s.Name, s.Bad, s.Total, percent(s.Spent), figure(s.Excess), figure(s.Lo), figure(s.Hi), s.Compared)
+		}
+		if err := t.Flush(); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,75 @@
+package api
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"serin.dev/serin/analysis"
+	"serin.dev/serin/analysis/verdict"
+	"serin.dev/serin/internal/tenant"
+)
+
+func (a *API) slos(w http.ResponseWriter, _ *http.Request, e *analysis.Engine, ac tenant.Access) error {
+	states := e.SLOs(ac.Tenant, "")
+	if states == nil {
+		states = []verdict.SLOState{}
+	}
+	return write(w, http.StatusOK, map[string]any{"slos": states})
+}
+
+// slo answers an objective and its states: for all traffic first, then for each group. A
+// pipeline reads action there: what the error budget lets it do.
+func (a *API) slo(w http.ResponseWriter, r *http.Request, e *analysis.Engine, ac tenant.Access) error {
+	o, err := e.Objective(ac.Tenant, r.PathValue("id"))
+	if err != nil {
+		return missing(err)
+	}
+	states := e.SLOs(ac.Tenant, o.Name)
+	answer := map[string]any{"objective": o, "states": states, "action": verdict.Allow}
+	for _, s := range states {
+		if s.Group == "" {
+			answer["action"] = s.Action
+		}
+	}
+	return write(w, http.StatusOK, answer)
+}
+
+func (a *API) whoSpent(w http.ResponseWriter, r *http.Request, e *analysis.Engine, ac tenant.Access) error {
+	who, err := e.WhoSpent(ac.Tenant, r.PathValue("id"))
+	if err != nil {
+		return missing(err)
+	}
+	return write(w, http.StatusOK, who)
+}
+
+func (a *API) except(w http.ResponseWriter, r *http.Request, e *analysis.Engine, ac tenant.Access) error {
+	var body struct {
+		Why    string         `json:"why"`
+		Action verdict.Action `json:"action"`
+		Until  time.Time      `json:"until"`
+	}
+	if err := read(w, r, &body); err != nil {
+		return err
+	}
+	if _, err := e.Objective(ac.Tenant, r.PathValue("id")); err != nil {
+		return missing(err)
+	}
+	err := e.Except(r.Context(), ac.Tenant, r.PathValue("id"), verdict.SLOException{Who: ac.Token, Why: body.Why, Action: body.Action, Until: body.Until})
+	if errors.Is(err, analysis.ErrException) {
+		return &badRequest{err.Error()}
+	}
+	if err != nil {
+		return missing(err)
+	}
+	return a.slo(w, r, e, ac)
+}
+
+// missing makes an objective that is not there answer as a rollout does.
+func missing(err error) error {
+	if errors.Is(err, analysis.ErrNoObjective) {
+		return fmt.Errorf("%w: %w", analysis.ErrNotFound, err)
+	}
+	return err
+}
