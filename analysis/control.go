@@ -27,12 +27,19 @@ type Record struct {
 	Delivery *Delivery        `json:"delivery,omitempty"`
 	Change   *Change          `json:"change,omitempty"`
 	Release  *Release         `json:"release,omitempty"`
+	Assigned *Assigned        `json:"assigned,omitempty"`
 	// Of objectives; their ID is [SLOLedger].
 	Objectives []slo.Objective       `json:"objectives,omitempty"`
 	SLO        string                `json:"slo,omitempty"` // name of an objective
 	State      *verdict.SLOState     `json:"state,omitempty"`
 	Exception  *verdict.SLOException `json:"exception,omitempty"`
 	Restated   []slo.Restatement     `json:"restated,omitempty"`
+}
+
+// Assigned counts the clients that were assigned to the arms of a rollout so far.
+type Assigned struct {
+	Canary   int64 `json:"canary"`
+	Baseline int64 `json:"baseline"`
 }
 
 // Delivery says how the delivery of one message to one target ended.
@@ -52,6 +59,7 @@ const (
 	TypeOverride = "override"
 	TypeVerdict  = "verdict"
 	TypeDelivery = "delivery"
+	TypeAssigned = "assigned" // how many clients were assigned to the arms so far
 	TypeRelease  = "release"  // a release came to a state; the id is APP/RELEASE
 	TypeDocument = "document" // a document was changed; the id is KIND/NAME
 	// TypeShadow begins, or without a rollout ends, the trial of another policy
@@ -83,7 +91,7 @@ func ParseRecord(data []byte) (Record, error) {
 // command reports whether the record changes a test, as against reporting on
 // one.
 func (r *Record) command() bool {
-	return slices.Contains([]string{TypeRollout, TypeStage, TypeOverride, TypeShadow, TypeEnd, TypeRelease, TypeObjectives, TypeException, TypeRestatement}, r.Type)
+	return slices.Contains([]string{TypeRollout, TypeStage, TypeOverride, TypeShadow, TypeEnd, TypeAssigned, TypeRelease, TypeObjectives, TypeException, TypeRestatement}, r.Type)
 }
 
 // rolloutKey names a rollout among all tenants.
@@ -128,6 +136,8 @@ func (f *fold) apply(r Record) {
 		if shadow != nil {
 			shadow.SetStage(min(r.Stage, len(shadow.Rollout.Stages)-1), r.At)
 		}
+	case TypeAssigned:
+		t.Assign(r.Assigned.Canary, r.Assigned.Baseline)
 	case TypeOverride:
 		t.ForcedBy = r.Force
 		if r.Force.Decision == "" { // withdrawn

@@ -96,6 +96,25 @@ func (e *Engine) Override(ctx context.Context, id tenant.ID, rollout string, f c
 	return e.status(k), nil
 }
 
+// Assigned tells how many clients were assigned to the arms of a rollout so far.
+// It answers [canary.ErrInvalid], [ErrNotFound] or [ErrEnded].
+func (e *Engine) Assigned(ctx context.Context, id tenant.ID, rollout string, n Assigned) (Status, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	k := rolloutKey{id.String(), rollout}
+	t, ok := e.find(k)
+	if !ok {
+		return Status{}, e.absent(k)
+	}
+	if err := t.CheckAssigned(n.Canary, n.Baseline); err != nil {
+		return Status{}, err
+	}
+	if err := e.command(ctx, Record{Type: TypeAssigned, Tenant: k.Tenant, ID: k.ID, Assigned: &n}); err != nil {
+		return Status{}, err
+	}
+	return e.status(k), nil
+}
+
 // absent says why there is no such rollout under way.
 func (e *Engine) absent(k rolloutKey) error {
 	if e.exists(k) {

@@ -167,7 +167,11 @@ func (t *Test) fault(v *verdict.Verdict) *verdict.Reason {
 		return reason(verdict.Instruments, "%d of %d canary sessions are measured by %s, which measures %d of the baseline's: SDKs disagree, so only sessions of the same SDK are compared, and too few are",
 			sdk.Sessions[1], t.Sessions[1], sdk.SDK, sdk.Sessions[0])
 	}
-	if l, found := t.losses(v); found && float64(l.LogE) >= off {
+	l, found := t.losses(v)
+	if boot := t.bootFault(v); boot != nil {
+		return boot
+	}
+	if found && float64(l.LogE) >= off {
 		return reason(verdict.Missing, "%s: %d of %d canary sessions and %d of %d of the baseline's: the arms are not measured alike, so that what is left cannot be compared",
 			losing[l.Name], l.Lost.Canary, l.Sessions.Canary, l.Lost.Baseline, l.Sessions.Baseline)
 	}

@@ -25,6 +25,7 @@ var losing = map[string]string{
 	"no_inp":      "sessions without an interaction",
 	"no_cls":      "sessions without a CLS",
 	"seq_gap":     "sessions with a gap in their beacons",
+	NotBooted:     "clients that sent nothing",
 	"client_drop": "sessions whose client left something out",
 }
 

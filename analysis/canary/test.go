@@ -54,6 +54,9 @@ type Test struct {
 	// fall to the canary as all sessions do.
 	Lost evalue.Ratio
 
+	// Assigned is what is told of clients that were assigned to the arms.
+	Assigned Assignment
+
 	// Numbers are the guardrails on values, by name; Tallies what sessions, and
 	// UserTallies what users, have come to that are younger than report_after,
 	// by hash.

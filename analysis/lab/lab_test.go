@@ -132,14 +132,14 @@ func TestPower(t *testing.T) {
 
 func TestSilentIsFound(t *testing.T) {
 	s := Silent{options(1)}
-	for _, silence := range []string{"no beacon", "after the exposure"} {
-		found, _, err := s.count(t.Context(), "test", 0.5, silence, 0.1)
+	for _, row := range []SilentRow{{Silence: noBeacon, Counted: true}, {Silence: "after the exposure"}} {
+		found, at, err := s.count(t.Context(), "test", 0.1, row, 0.05)
 		if err != nil || found != 1 {
-			t.Errorf("%s: found in %d of 1, %v", silence, found, err)
+			t.Errorf("%+v: found %d at %v, %v", row, found, at, err)
 		}
-	}
-	if found, _, err := s.count(t.Context(), "test", 0.5, "no beacon", 0); err != nil || found != 0 {
-		t.Errorf("nothing lost: found in %d of 1, %v", found, err)
+		if found, _, err = s.count(t.Context(), "test", 0.1, row, 0); err != nil || found != 0 {
+			t.Errorf("%+v, none lost: found %d, %v", row, found, err)
+		}
 	}
 }
 

@@ -192,8 +192,8 @@ func labSilent(ctx context.Context, args []string, stdout, stderr io.Writer) err
 	if err != nil {
 		return err
 	}
-	return printRows(f, stdout, rows, "silence share rollouts found 99%_from to clients false_alarms 99%_from to", func(r lab.SilentRow) string {
-		return fmt.Sprintf("%s\t%g\t%d\t%.4f\t%.4f\t%.4f\t%.0f\t%.4f\t%.4f\t%.4f", r.Silence, r.Share, r.Rollouts, r.Found, r.FoundLower, r.FoundUpper, r.FoundAt,
+	return printRows(f, stdout, rows, "silence share counted rollouts found 99%_from to clients false_alarms 99%_from to", func(r lab.SilentRow) string {
+		return fmt.Sprintf("%s\t%g\t%v\t%d\t%.4f\t%.4f\t%.4f\t%.0f\t%.4f\t%.4f\t%.4f", r.Silence, r.Share, r.Counted, r.Rollouts, r.Found, r.FoundLower, r.FoundUpper, r.FoundAt,
 			r.FalseAlarms, r.FalseAlarmsMin, r.FalseAlarmsMax)
 	})
 }

@@ -102,6 +102,7 @@ func (a *API) table() []route {
 		{Route{"POST", "/v1/rollouts/{id}/stage", tenant.Releaser}, a.stage, false},
 		{Route{"POST", "/v1/rollouts/{id}/override", tenant.Releaser}, a.override, false},
 		{Route{"POST", "/v1/rollouts/{id}/shadow", tenant.Releaser}, a.shadow, false},
+		{Route{"POST", "/v1/rollouts/{id}/assigned", tenant.Releaser}, a.assigned, false},
 		{Route{"POST", "/v1/rollouts/{id}/gate", tenant.Releaser}, a.mint, false},
 		{Route{"GET", "/v1/rollouts/{id}/verdict", tenant.Viewer}, a.verdict, false},
 		{Route{"GET", "/v1/rollouts/{id}/evidence", tenant.Viewer}, a.evidence, false},
@@ -263,6 +264,18 @@ func (a *API) override(w http.ResponseWriter, r *http.Request, e *analysis.Engin
 		return err
 	}
 	s, err := e.Override(r.Context(), ac.Tenant, r.PathValue("id"), canary.Force{Decision: body.Decision, Who: ac.Token, Why: body.Why})
+	if err != nil {
+		return err
+	}
+	return write(w, http.StatusOK, s)
+}
+
+func (a *API) assigned(w http.ResponseWriter, r *http.Request, e *analysis.Engine, ac tenant.Access) error {
+	var n analysis.Assigned
+	if err := read(w, r, &n); err != nil {
+		return err
+	}
+	s, err := e.Assigned(r.Context(), ac.Tenant, r.PathValue("id"), n)
 	if err != nil {
 		return err
 	}
