@@ -16,6 +16,7 @@ import (
 
 	"serin.dev/serin/ingest/admit"
 	"serin.dev/serin/ingest/beacon"
+	"serin.dev/serin/ingest/dialect"
 	"serin.dev/serin/internal/event"
 	"serin.dev/serin/internal/tenant"
 )
@@ -35,6 +36,7 @@ type work struct {
 type decoding struct {
 	dec    beacon.Decoder
 	beacon event.Beacon
+	memory dialect.Memory // of foreign bodies
 	unpack unpacker
 	known  []byte // the kind of the body, which familiar is asked for; empty where it cannot be told
 	packed []byte // the kind of its encoding

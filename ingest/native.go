@@ -298,15 +298,6 @@ func malformed(err error) *refusal {
 	return &refusal{status, de.Reason, de.Field, de.Value, de.Want}
 }
 
-// store waits until beacons are stored.
-func (e *Edge) store(ctx context.Context, g *tenant.Grant, beacons ...*event.Beacon) error {
-	group, err := e.batcher.put(g.Tenant, beacons...)
-	if err != nil {
-		return err
-	}
-	return e.wait(ctx, group)
-}
-
 // wait waits until a group is stored and synced, and tells the gate how long
 // that took; or until ctx ends: then it may or may not be stored, and must not
 // be acknowledged.

@@ -41,7 +41,7 @@ func TestMain(m *testing.M) {
 		if bytes.Contains(body, []byte("arsenic")) {
 			os.Exit(9)
 		}
-		answer := decodeSip(&s)
+		answer := decodeSip(new(decoding), &s)
 		return answer.put(a)
 	})
 	if err != nil {
@@ -141,7 +141,7 @@ func TestCrossing(t *testing.T) {
 			if err != nil || !reflect.DeepEqual(there, q) {
 				t.Fatalf("%s: %v: %+v", c.capture, err, there)
 			}
-			want := decodeSip(&there)
+			want := decodeSip(new(decoding), &there)
 			back := want.put(nil)
 			got, err := readSwallowed(back)
 			if err != nil || !reflect.DeepEqual(normal(got), normal(want)) {

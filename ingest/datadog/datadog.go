@@ -135,7 +135,7 @@ func (d *decoder) line(v *fastjson.Value) {
 		if name == "" {
 			name = dialect.Text(v, "action", "type")
 		}
-		d.b.Add(s, event.One{Kind: event.Event, Name: name, Time: at, Attrs: append([]event.Attr{dialect.TextAttr("action", dialect.Text(v, "action", "type"))}, dialect.Attrs(v.Get("context"), event.MaxAttrs-1)...)})
+		d.b.Add(s, event.One{Kind: event.Event, Name: name, Time: at, Attrs: append([]event.Attr{dialect.TextAttr("action", dialect.Text(v, "action", "type"))}, d.r.Attrs(v.Get("context"), event.MaxAttrs-1)...)})
 	case "vital":
 		ms, ok := nanos(v, "vital", "duration")
 		d.b.Add(s, event.One{Kind: event.Metric, Name: dialect.Text(v, "vital", "name"), Time: at, Value: ms, HasVal: ok, Unit: "ms"})

@@ -13,11 +13,8 @@ import (
 	"fmt"
 	"math"
 	"net/url"
-	"slices"
-	"strconv"
 	"strings"
 	"sync"
-	"time"
 	"unicode/utf8"
 
 	"github.com/cespare/xxhash/v2"
@@ -61,6 +58,7 @@ type Request struct {
 	App    string            // the key's app; empty: the app that the body names
 	Key    string            // the public key; keys the hash of users
 	Peer   string            // keyed hash of the client's address, another one each day; for sessions that have no name
+	Memory *Memory           // where what is decoded lives; nil: memory of its own
 
 	parsers []*fastjson.Parser
 }
@@ -76,7 +74,7 @@ func (r *Request) JSON(text []byte) (*fastjson.Value, error) {
 }
 
 // Done lets the memory of what was parsed be used again. What a decoder
-// returned is its own, and stays.
+// returned does not lie in it.
 func (r *Request) Done() {
 	for _, p := range r.parsers {
 		parsers.Put(p)
@@ -101,7 +99,8 @@ type Rejection struct {
 	Want   string
 }
 
-// Result is what a body was decoded into.
+// Result is what a body was decoded into. The beacons are in the request's
+// [Memory], until that is decoded into again.
 type Result struct {
 	Beacons  []event.Beacon
 	Rejected []Rejection
@@ -133,17 +132,19 @@ type Source struct {
 
 // Builder sorts events into beacons. Make it with [NewBuilder].
 type Builder struct {
-	req   *Request
-	res   Result
-	index map[Source]int // position of the beacon that is open for a source
-	last  Source         // of the newest event: most are of one source
-	at    int            // where its beacon is
-	n     int
+	req  *Request
+	res  Result
+	m    *Memory
+	last Source // of the newest event: most are of one source
+	at   int    // where its beacon is
+	n    int
 }
 
 // NewBuilder returns an empty builder for a request.
 func NewBuilder(r *Request) *Builder {
-	return &Builder{req: r, index: map[Source]int{}}
+	m := r.memory()
+	m.begin()
+	return &Builder{req: r, m: m, res: Result{Beacons: m.beacons}}
 }
 
 // Ignore counts an item of a type that Serin does not use.
@@ -214,23 +215,34 @@ func (b *Builder) Add(s Source, e event.One) {
 			a.Num, a.Number, a.Text = false, 0, "not a number"
 		}
 	}
-	at, ok := b.at, len(b.res.Beacons) > 0 && s == b.last
-	if !ok {
-		at, ok = b.index[s]
+	if len(b.res.Beacons) == 0 || s != b.last || len(b.res.Beacons[b.at].Events) == event.MaxEvents {
+		b.turn(&s, tenancy)
 	}
-	if !ok || len(b.res.Beacons[at].Events) == event.MaxEvents {
-		at = len(b.res.Beacons)
-		b.index[s] = at
-		b.res.Beacons = append(b.res.Beacons, b.open(s, tenancy))
+	bc := &b.res.Beacons[b.at]
+	bc.Events = append(bc.Events, e)
+}
+
+// turn goes to the beacon of a source, or opens one where it has none with room.
+// Sources are hashed from the second on: most bodies have one.
+func (b *Builder) turn(s *Source, tenancy event.Tenancy) {
+	if len(b.res.Beacons) > 0 {
+		if b.m.index == nil {
+			b.m.index = map[Source]int{}
+		}
+		b.m.index[b.last] = b.at
+		if at, ok := b.m.index[*s]; ok && len(b.res.Beacons[at].Events) < event.MaxEvents {
+			b.last, b.at = *s, at
+			return
+		}
 	}
-	b.last, b.at = s, at
-	b.res.Beacons[at].Events = append(b.res.Beacons[at].Events, e)
+	b.last, b.at = *s, len(b.res.Beacons)
+	b.res.Beacons = append(b.res.Beacons, b.open(s, tenancy))
 }
 
 // roomFor is for how many events a beacon has room from its beginning.
 const roomFor = 8
 
-func (b *Builder) open(s Source, tenancy event.Tenancy) event.Beacon {
+func (b *Builder) open(s *Source, tenancy event.Tenancy) event.Beacon {
 	app := b.req.App
 	if app == "" {
 		app = s.App
@@ -244,7 +256,7 @@ func (b *Builder) open(s Source, tenancy event.Tenancy) event.Beacon {
 	if sent == 0 {
 		sent = b.req.Now
 	}
-	return event.Beacon{Events: make([]event.One, 0, roomFor), SDK: Clip(s.SDK, event.MaxName), App: Clip(app, event.MaxName), Release: event.Release(Clip(s.Release, event.MaxName)),
+	return event.Beacon{Events: b.m.list(), SDK: Clip(s.SDK, event.MaxName), App: Clip(app, event.MaxName), Release: event.Release(Clip(s.Release, event.MaxName)),
 		Tenancy: tenancy, Session: SessionID(s.Session), User: b.user(s.User), Sent: sent, Ctx: ctx}
 }
 
@@ -262,7 +274,7 @@ func (b *Builder) user(name string) string {
 // count nothing, so it is a hash of the beacon's content, from
 // [event.Unordered] on, by which a retry of the same content counts once.
 func (b *Builder) Result() Result {
-	var text []byte
+	text := b.m.text
 	for i := range b.res.Beacons {
 		bc := &b.res.Beacons[i]
 		text = text[:0]
@@ -287,6 +299,10 @@ func (b *Builder) Result() Result {
 		sum := xxhash.Sum64(text)
 		bc.Seq = event.Unordered | uint32(sum^sum>>32)
 	}
+	if cap(text) <= event.MaxSDKBody { // one large body is no reason to keep as much
+		b.m.text = text
+	}
+	b.m.beacons = b.res.Beacons
 	return b.res
 }
 
@@ -433,113 +449,6 @@ func Clip(s string, n int) string {
 		return s
 	}
 	return strings.ToValidUTF8(s, "�")
-}
-
-// Text returns a member of an object as text: strings as they are, numbers and
-// booleans as JSON spells them, everything else as the empty text.
-func Text(v *fastjson.Value, path ...string) string {
-	m := v.Get(path...)
-	if m == nil {
-		return ""
-	}
-	switch m.Type() {
-	case fastjson.TypeString:
-		return string(m.GetStringBytes())
-	case fastjson.TypeNumber, fastjson.TypeTrue, fastjson.TypeFalse:
-		return m.String()
-	}
-	return ""
-}
-
-// Number returns a member of an object as a number, whether it is written as
-// one or as text, as several SDKs do; ok is false where it is neither.
-func Number(v *fastjson.Value, path ...string) (f float64, ok bool) {
-	m := v.Get(path...)
-	if m == nil {
-		return 0, false
-	}
-	switch m.Type() {
-	case fastjson.TypeNumber:
-		f, err := m.Float64()
-		return f, err == nil
-	case fastjson.TypeString:
-		text := string(m.GetStringBytes())
-		if text == "" || strings.ContainsAny(text, "xXpP_iInN+") || text[0] == '.' {
-			return 0, false // which JSON has not
-		}
-		f, err := strconv.ParseFloat(text, 64)
-		return f, err == nil
-	}
-	return 0, false
-}
-
-// Time returns a member as Unix ms, whether it is a date by RFC 3339 or a
-// number of seconds, milliseconds, microseconds or nanoseconds: their sizes
-// tell them apart for dates from 1973 on. It is 0 for anything else.
-func Time(v *fastjson.Value, path ...string) int64 {
-	m := v.Get(path...)
-	if m == nil {
-		return 0
-	}
-	if m.Type() == fastjson.TypeString {
-		if t, err := time.Parse(time.RFC3339Nano, string(m.GetStringBytes())); err == nil {
-			return t.UnixMilli()
-		}
-	}
-	f, ok := Number(v, path...)
-	if !ok {
-		return 0
-	}
-	return Millis(f)
-}
-
-// Millis reads a number as a time, as [Time] does.
-func Millis(f float64) int64 {
-	switch {
-	case f < 1e8 || f > 1e20 || math.IsNaN(f):
-		return 0
-	case f < 1e11:
-		return int64(f * 1e3)
-	case f < 1e14:
-		return int64(f)
-	case f < 1e17:
-		return int64(f / 1e3)
-	}
-	return int64(f / 1e6)
-}
-
-// TextAttr returns an attribute that is a text.
-func TextAttr(key, text string) event.Attr { return event.Attr{Key: key, Text: text} }
-
-// Attrs returns the members of an object that are texts, numbers or booleans
-// as attributes, in the order of the body, at most n.
-func Attrs(o *fastjson.Value, n int) (attrs []event.Attr) {
-	obj := o.GetObject()
-	if obj == nil {
-		return nil
-	}
-	obj.Visit(func(key []byte, v *fastjson.Value) {
-		if len(attrs) == n || len(key) == 0 {
-			return
-		}
-		a := event.Attr{Key: string(key)}
-		switch v.Type() {
-		case fastjson.TypeNumber:
-			f, err := v.Float64()
-			if err != nil {
-				return
-			}
-			a.Num, a.Number = true, f
-		case fastjson.TypeString, fastjson.TypeTrue, fastjson.TypeFalse:
-			a.Text = Text(v)
-		default:
-			return
-		}
-		if !slices.ContainsFunc(attrs, func(x event.Attr) bool { return x.Key == a.Key }) {
-			attrs = append(attrs, a)
-		}
-	})
-	return attrs
 }
 
 // vitals are the names of web vitals in lower case, as most protocols spell

@@ -123,7 +123,7 @@ func (d *decoder) event(e *fastjson.Value) {
 	case "app_startup":
 		d.start(attrs, at)
 	default:
-		d.b.Add(d.src, event.One{Kind: event.Event, Name: name, Time: at, Attrs: dialect.Attrs(attrs, event.MaxAttrs)})
+		d.b.Add(d.src, event.One{Kind: event.Event, Name: name, Time: at, Attrs: d.r.Attrs(attrs, event.MaxAttrs)})
 	}
 }
 

@@ -1,0 +1,64 @@
+package dialect
+
+import (
+	"serin.dev/serin/ingest/intern"
+	"serin.dev/serin/internal/event"
+)
+
+// Memory is where beacons are decoded into. Texts and attributes that were given
+// out stay; the beacons themselves and their lists of events are of the last body
+// only, and are written again with the next. The zero Memory is ready. It is not
+// safe for concurrent use.
+type Memory struct {
+	intern.Memory
+	beacons []event.Beacon
+	events  [][]event.One // lists that may be used again
+	index   map[Source]int
+	text    []byte
+}
+
+// maxSpare is how many lists of events, and maxSpareBeacons how many beacons, a
+// memory keeps for the next body: bodies of one session are the rule.
+const (
+	maxSpare        = 4
+	maxSpareBeacons = 16
+)
+
+// memory returns where to decode into.
+func (r *Request) memory() *Memory {
+	if r.Memory == nil {
+		r.Memory = new(Memory)
+	}
+	return r.Memory
+}
+
+// Words returns where a decoder keeps its texts and attributes.
+func (r *Request) Words() *intern.Memory { return &r.memory().Memory }
+
+// begin takes back what was lent to the body before.
+func (m *Memory) begin() {
+	for i := range m.beacons {
+		if list := m.beacons[i].Events; len(m.events) < maxSpare && cap(list) > 0 {
+			clear(list) // its texts may be long
+			m.events = append(m.events, list[:0])
+		}
+	}
+	if cap(m.beacons) > maxSpareBeacons {
+		m.beacons = nil
+	}
+	m.beacons = m.beacons[:0]
+	if len(m.index) > maxSpareBeacons {
+		m.index = nil
+	}
+	clear(m.index)
+}
+
+// list returns an empty list of events.
+func (m *Memory) list() []event.One {
+	if n := len(m.events); n > 0 {
+		list := m.events[n-1]
+		m.events = m.events[:n-1]
+		return list
+	}
+	return make([]event.One, 0, roomFor)
+}
