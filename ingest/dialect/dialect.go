@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"math"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"unicode/utf8"
@@ -299,9 +300,7 @@ func (b *Builder) Result() Result {
 		sum := xxhash.Sum64(text)
 		bc.Seq = event.Unordered | uint32(sum^sum>>32)
 	}
-	if cap(text) <= event.MaxSDKBody { // one large body is no reason to keep as much
-		b.m.text = text
-	}
+	b.m.text = text
 	b.m.beacons = b.res.Beacons
 	return b.res
 }
@@ -472,22 +471,25 @@ func Vital(name string, value float64, at int64, attrs ...event.Attr) (event.One
 // RequestEvent returns the event of a request of the client: method and path
 // are its name. It failed where it got no answer (failed is true) or a status
 // of the 5xx.
-func RequestEvent(method, rawURL string, status int, failed bool, ms float64, at int64) event.One {
+func (r *Request) RequestEvent(method, rawURL string, status int, failed bool, ms float64, at int64) event.One {
 	if method == "" {
 		method = "GET"
 	}
-	e := event.One{Kind: event.Request, Attrs: make([]event.Attr, 0, 3), Name: strings.ToUpper(method) + " " + Path(rawURL), Time: at, Unit: "ms", Value: ms, HasVal: true}
+	raw := withoutQuery(rawURL)
+	host, path := split(raw)
+	m := r.memory()
+	from := m.Begin()
 	if status > 0 {
-		e.Attrs = append(e.Attrs, event.Attr{Key: "status", Num: true, Number: float64(status)})
+		from = m.Add(from, event.Attr{Key: "status", Num: true, Number: float64(status)})
 	}
-	if host, _ := split(withoutQuery(rawURL)); host != "" {
-		e.Attrs = append(e.Attrs, TextAttr("host", host))
+	if host != "" {
+		from = m.Add(from, TextAttr("host", host))
 	}
 	if failed || status >= 500 {
-		e.Attrs = append(e.Attrs, TextAttr("failed", "true"))
+		from = m.Add(from, TextAttr("failed", "true"))
 	}
-	return e
+	return event.One{Kind: event.Request, Attrs: m.Keep(from, 0), Name: r.Join(strings.ToUpper(method), " ", Clip(path, event.MaxText)), Time: at, Unit: "ms", Value: ms, HasVal: true}
 }
 
 // Handled is the attribute that says whether the app caught an error.
-func Handled(yes bool) event.Attr { return TextAttr("handled", fmt.Sprint(yes)) }
+func Handled(yes bool) event.Attr { return TextAttr("handled", strconv.FormatBool(yes)) }

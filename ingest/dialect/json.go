@@ -49,6 +49,44 @@ func (r *Request) Own(v *fastjson.Value, path ...string) string {
 	return ""
 }
 
+// Stack writes a stack as browsers do, a line for each frame of an error until it
+// has [event.MaxStack] bytes; from its last frame on where lastFirst is true. Faro
+// and Sentry call the parts of a frame the same.
+func (r *Request) Stack(frames []*fastjson.Value, lastFirst bool) string {
+	m := r.memory()
+	b := m.scratch[:0]
+	for i := range frames {
+		if len(b) >= event.MaxStack {
+			break
+		}
+		f := frames[i]
+		if lastFirst {
+			f = frames[len(frames)-1-i]
+		}
+		b = appendText(append(b, "at "...), f.Get("function"))
+		b = append(append(b, " ("...), Path(r.Text(f, "filename"))...)
+		b = appendText(append(b, ':'), f.Get("lineno"))
+		b = appendText(append(b, ':'), f.Get("colno"))
+		b = append(b, ")\n"...)
+	}
+	m.scratch = b
+	return m.Own(bytes.TrimSuffix(b, []byte("\n")))
+}
+
+// appendText appends a value as [Text] returns it.
+func appendText(b []byte, v *fastjson.Value) []byte {
+	if v == nil {
+		return b
+	}
+	switch v.Type() {
+	case fastjson.TypeString:
+		return append(b, v.GetStringBytes()...)
+	case fastjson.TypeNumber, fastjson.TypeTrue, fastjson.TypeFalse:
+		return v.MarshalTo(b)
+	}
+	return b
+}
+
 // Number returns a member of an object as a number, whether it is written as
 // one or as text, as several SDKs do; ok is false where it is neither.
 func Number(v *fastjson.Value, path ...string) (f float64, ok bool) {

@@ -14,7 +14,8 @@ type Memory struct {
 	beacons []event.Beacon
 	events  [][]event.One // lists that may be used again
 	index   map[Source]int
-	text    []byte
+	text    []byte // of a beacon, to be hashed
+	scratch []byte // of a text that is put together
 }
 
 // maxSpare is how many lists of events, and maxSpareBeacons how many beacons, a
@@ -35,6 +36,26 @@ func (r *Request) memory() *Memory {
 // Words returns where a decoder keeps its texts and attributes.
 func (r *Request) Words() *intern.Memory { return &r.memory().Memory }
 
+// Join returns a text of several that repeats from body to body, in one copy.
+func (r *Request) Join(parts ...string) string {
+	m := r.memory()
+	m.scratch = m.scratch[:0]
+	for _, p := range parts {
+		m.scratch = append(m.scratch, p...)
+	}
+	return m.Known(m.scratch)
+}
+
+// List returns a list of attributes that is in the request's memory.
+func (r *Request) List(attrs ...event.Attr) []event.Attr {
+	m := r.memory()
+	from := m.Begin()
+	for i := range attrs {
+		from = m.Add(from, attrs[i])
+	}
+	return m.Keep(from, 0)
+}
+
 // begin takes back what was lent to the body before.
 func (m *Memory) begin() {
 	for i := range m.beacons {
@@ -42,6 +63,12 @@ func (m *Memory) begin() {
 			clear(list) // its texts may be long
 			m.events = append(m.events, list[:0])
 		}
+	}
+	if cap(m.scratch) > event.MaxSDKBody { // one large body is no reason to keep as much
+		m.scratch = nil
+	}
+	if cap(m.text) > event.MaxSDKBody {
+		m.text = nil
 	}
 	if cap(m.beacons) > maxSpareBeacons {
 		m.beacons = nil

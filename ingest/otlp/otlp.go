@@ -368,7 +368,7 @@ func (d *decoder) span(s dialect.Source, r *record) {
 		d.b.Add(s, event.One{Kind: event.Resource, Name: dialect.Path(r.attrs.get("http.url", "url.full").string()), Time: at, Value: duration(r), HasVal: true, Unit: "ms"})
 	case method != "" && (r.kind == 3 || r.kind == 0):
 		status, _ := r.attrs.get("http.response.status_code", "http.status_code").float()
-		d.b.Add(s, dialect.RequestEvent(method, r.attrs.get("url.full", "http.url", "url.path").string(), int(status), status == 0 && r.status == 2, duration(r), at))
+		d.b.Add(s, d.r.RequestEvent(method, r.attrs.get("url.full", "http.url", "url.path").string(), int(status), status == 0 && r.status == 2, duration(r), at))
 	case len(r.events) == 0:
 		d.b.Ignore("span")
 	}
