@@ -250,7 +250,7 @@ func (e *Edge) foreign(ctx context.Context, wk *work, body []byte) {
 	}
 	req.App = g.App
 	t, ref := e.takeForeign(ctx, v, body)
-	e.breaker.note(sender{g.KeyID, v.client.Prefix}, ref != nil && ref.malformed())
+	e.breaker.note(sender{g.KeyID, v.client.Prefix}, ref.weight())
 	if ref != nil {
 		if ref.status == http.StatusServiceUnavailable || ref.status == http.StatusTooManyRequests {
 			a.retry(5 * time.Second)

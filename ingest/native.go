@@ -106,7 +106,7 @@ func (e *Edge) native(ctx context.Context, wk *work, g *tenant.Grant, h *head, b
 	start := time.Now()
 	a := &wk.answer
 	t, ref := e.take(ctx, g, h, body)
-	e.breaker.note(sender{g.KeyID, h.client.Prefix}, ref != nil && ref.malformed())
+	e.breaker.note(sender{g.KeyID, h.client.Prefix}, ref.weight())
 	if ref != nil {
 		if ref.status == http.StatusServiceUnavailable || ref.status == http.StatusTooManyRequests {
 			a.retry(2 * time.Second)

@@ -129,8 +129,8 @@ func (e *Edge) decodeForeign(ctx context.Context, d *decoding, g *tenant.Grant, 
 	encoding := encodingOf(p.name, req)
 	var kind []byte
 	if e.tasters != nil && !e.o.TasteAll {
-		if ref := refusedUnread(g, e.tasters.Refused(taste.Sample{Tenant: g.Tenant.String(), Key: g.KeyID, Protocol: p.name, Body: req.Body})); ref != nil {
-			return nil, ref
+		if e.tasters.Refused(taste.Sample{Tenant: g.Tenant.String(), Key: g.KeyID, Protocol: p.name, Body: req.Body}) != nil {
+			return nil, quarantined()
 		}
 		var res *dialect.Result
 		var ref *refusal
@@ -183,16 +183,9 @@ func (a *swallowed) told() (*dialect.Result, *refusal) {
 	return &a.Result, nil
 }
 
-// refusedUnread is the refusal that an error of the tasters' quarantine stands
-// for, nil for any other.
-func refusedUnread(g *tenant.Grant, err error) *refusal {
-	switch {
-	case errors.Is(err, taste.ErrQuarantined):
-		return &refusal{http.StatusBadRequest, event.ReasonJail, "body", "", "another form of body; those of this one cannot be decoded"}
-	case errors.Is(err, taste.ErrTripped):
-		return &refusal{http.StatusTooManyRequests, event.ReasonBreaker, "key", g.KeyID, "no burst of bodies that cannot be decoded"}
-	}
-	return nil
+// quarantined is the refusal of a body whose form is in quarantine.
+func quarantined() *refusal {
+	return &refusal{http.StatusBadRequest, event.ReasonJail, "body", "", "another form of body; those of this one cannot be decoded"}
 }
 
 // taste decodes a request, in a child process where there are any.
@@ -209,8 +202,8 @@ func (e *Edge) taste(ctx context.Context, g *tenant.Grant, q *sip) (*dialect.Res
 		switch {
 		case errors.Is(err, taste.ErrPoison):
 			return nil, &refusal{http.StatusBadRequest, event.ReasonPoison, "body", "", "a body that can be decoded; this one is quarantined"}
-		case errors.Is(err, taste.ErrQuarantined), errors.Is(err, taste.ErrTripped):
-			return nil, refusedUnread(g, err)
+		case errors.Is(err, taste.ErrQuarantined):
+			return nil, quarantined()
 		case err != nil:
 			return nil, &refusal{http.StatusServiceUnavailable, event.ReasonBusy, "tasters", "", "a taster that is free; send the same body again"}
 		}
