@@ -139,6 +139,8 @@ type Builder struct {
 	last Source // of the newest event: most are of one source
 	at   int    // where its beacon is
 	n    int
+	name string // of the newest user, and what it was hashed to
+	hash string
 }
 
 // NewBuilder returns an empty builder for a request.
@@ -224,20 +226,15 @@ func (b *Builder) Add(s Source, e event.One) {
 }
 
 // turn goes to the beacon of a source, or opens one where it has none with room.
-// Sources are hashed from the second on: most bodies have one.
 func (b *Builder) turn(s *Source, tenancy event.Tenancy) {
-	if len(b.res.Beacons) > 0 {
-		if b.m.index == nil {
-			b.m.index = map[Source]int{}
-		}
-		b.m.index[b.last] = b.at
-		if at, ok := b.m.index[*s]; ok && len(b.res.Beacons[at].Events) < event.MaxEvents {
-			b.last, b.at = *s, at
-			return
-		}
+	m := b.m
+	at, ok := m.find(s)
+	if !ok || len(b.res.Beacons[at].Events) == event.MaxEvents {
+		at = len(b.res.Beacons)
+		b.res.Beacons = append(b.res.Beacons, b.open(s, tenancy))
+		m.add(s)
 	}
-	b.last, b.at = *s, len(b.res.Beacons)
-	b.res.Beacons = append(b.res.Beacons, b.open(s, tenancy))
+	b.last, b.at = *s, at
 }
 
 // roomFor is for how many events a beacon has room from its beginning.
@@ -267,8 +264,14 @@ func (b *Builder) user(name string) string {
 	if name == "" {
 		return ""
 	}
-	sum := sha256.Sum256([]byte(b.req.Key + "\x00" + name))
-	return "h:" + hex.EncodeToString(sum[:12])
+	if name == b.name { // as of most beacons of a body
+		return b.hash
+	}
+	m := b.m
+	m.scratch = append(append(append(m.scratch[:0], b.req.Key...), 0), name...)
+	sum := sha256.Sum256(m.scratch)
+	b.name, b.hash = name, m.Own(hex.AppendEncode(append(m.scratch[:0], "h:"...), sum[:12]))
+	return b.hash
 }
 
 // Result ends the building. Each beacon gets its number: foreign protocols

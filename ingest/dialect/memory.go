@@ -12,10 +12,11 @@ import (
 type Memory struct {
 	intern.Memory
 	beacons []event.Beacon
-	events  [][]event.One // lists that may be used again
-	index   map[Source]int
-	text    []byte // of a beacon, to be hashed
-	scratch []byte // of a text that is put together
+	events  [][]event.One  // lists that may be used again
+	sources []Source       // of the beacons
+	index   map[Source]int // the newest beacon of each source, where there are more than fewSources
+	text    []byte         // of a beacon, to be hashed
+	scratch []byte         // of a text that is put together
 }
 
 // maxSpare is how many lists of events, and maxSpareBeacons how many beacons, a
@@ -74,10 +75,45 @@ func (m *Memory) begin() {
 		m.beacons = nil
 	}
 	m.beacons = m.beacons[:0]
-	if len(m.index) > maxSpareBeacons {
-		m.index = nil
+	if cap(m.sources) > maxSpareBeacons {
+		m.sources, m.index = nil, nil
 	}
+	m.sources = m.sources[:0]
 	clear(m.index)
+}
+
+// fewSources is how many sources of a body are told by looking at each: to hash
+// their fifteen texts costs more.
+const fewSources = 8
+
+// find returns the newest beacon of a source.
+func (m *Memory) find(s *Source) (at int, ok bool) {
+	if len(m.sources) > fewSources {
+		at, ok = m.index[*s]
+		return at, ok
+	}
+	for i := len(m.sources) - 1; i >= 0; i-- {
+		if m.sources[i] == *s {
+			return i, true
+		}
+	}
+	return 0, false
+}
+
+// add notes the source of the next beacon.
+func (m *Memory) add(s *Source) {
+	m.sources = append(m.sources, *s)
+	switch n := len(m.sources); {
+	case n == fewSources+1:
+		if m.index == nil {
+			m.index = make(map[Source]int, 2*n)
+		}
+		for i := range m.sources {
+			m.index[m.sources[i]] = i
+		}
+	case n > fewSources:
+		m.index[*s] = n - 1
+	}
 }
 
 // list returns an empty list of events.
