@@ -15,7 +15,7 @@ const (
 	maxBad      = 100              // bodies that cannot be decoded, within badTime, open the breaker
 	harm        = 5                // as how many of them one counts that killed tasters or has the form of one that did
 	badTime     = 10 * time.Second //
-	badShare    = 4                // where they are so many times as many as good ones
+	badShare    = 2                // where they are more than so many times as many as good ones
 	breakerTime = 30 * time.Second // how long it stays open
 	maxSenders  = 4096             // that are counted at once
 	maxParked   = 1024             // refused requests that are kept waiting at once
