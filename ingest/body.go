@@ -28,6 +28,7 @@ type work struct {
 	grant  *tenant.Grant
 	head   head
 	visit  visit
+	fields []textField // of a foreign request in the lane
 }
 
 // decoding is what one request needs until its beacon is in a group. There are
