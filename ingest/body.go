@@ -16,6 +16,7 @@ import (
 
 	"serin.dev/serin/ingest/admit"
 	"serin.dev/serin/ingest/beacon"
+	"serin.dev/serin/ingest/dialect"
 	"serin.dev/serin/internal/event"
 	"serin.dev/serin/internal/tenant"
 )
@@ -27,6 +28,7 @@ type work struct {
 	grant  *tenant.Grant
 	head   head
 	visit  visit
+	fields []textField // of a foreign request in the lane
 }
 
 // decoding is what one request needs until its beacon is in a group. There are
@@ -35,6 +37,7 @@ type work struct {
 type decoding struct {
 	dec    beacon.Decoder
 	beacon event.Beacon
+	memory dialect.Memory // of foreign bodies
 	unpack unpacker
 	known  []byte // the kind of the body, which familiar is asked for; empty where it cannot be told
 	packed []byte // the kind of its encoding

@@ -6,13 +6,16 @@ import (
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
+
+	"serin.dev/serin/internal/event"
 )
 
 // The bounds of the breaker.
 const (
 	maxBad      = 100              // bodies that cannot be decoded, within badTime, open the breaker
+	harm        = 5                // as how many of them one counts that killed tasters or has the form of one that did
 	badTime     = 10 * time.Second //
-	badShare    = 4                // where they are so many times as many as good ones
+	badShare    = 2                // where they are more than so many times as many as good ones
 	breakerTime = 30 * time.Second // how long it stays open
 	maxSenders  = 4096             // that are counted at once
 	maxParked   = 1024             // refused requests that are kept waiting at once
@@ -24,7 +27,7 @@ const (
 type sender struct{ key, prefix string }
 
 // breaker refuses, before anything of a body is read, senders of bursts of
-// bodies that cannot be decoded.
+// bodies that cannot be decoded, or that are quarantined.
 type breaker struct {
 	any  atomic.Int64 // senders that are counted: mostly none
 	now  func() time.Time
@@ -52,8 +55,21 @@ func (b *breaker) open(s sender) bool {
 	return r != nil && b.now().Before(r.until)
 }
 
-// note counts a body.
-func (b *breaker) note(s sender, bad bool) {
+// weight returns as how many bad bodies one counts that was refused for f; 0 where
+// it was not, or for nothing of its own.
+func (f *refusal) weight() int {
+	switch {
+	case f == nil || !f.malformed():
+		return 0
+	case f.reason == event.ReasonPoison || f.reason == event.ReasonJail:
+		return harm
+	}
+	return 1
+}
+
+// note counts a body as so many bad ones, or as a good one where that is 0.
+func (b *breaker) note(s sender, weight int) {
+	bad := weight > 0
 	if !bad && b.any.Load() == 0 {
 		return
 	}
@@ -86,7 +102,7 @@ func (b *breaker) note(s sender, bad bool) {
 		r.good++
 		return
 	}
-	if r.bad++; r.bad >= maxBad && r.bad > badShare*r.good && now.After(r.until) {
+	if r.bad += weight; r.bad >= maxBad && r.bad > badShare*r.good && now.After(r.until) {
 		r.until = now.Add(breakerTime)
 		metrics.GetOrCreateCounter("serin_ingest_breakers_total").Inc()
 	}

@@ -24,7 +24,7 @@ func TestBreakerIsOfASender(t *testing.T) {
 		if b.open(bad) {
 			t.Fatalf("open after %d", i)
 		}
-		b.note(bad, true)
+		b.note(bad, 1)
 	}
 	if !b.open(bad) || b.open(same) || b.open(other) {
 		t.Errorf("open for the sender %v, another network %v, another key %v", b.open(bad), b.open(same), b.open(other))
@@ -33,24 +33,33 @@ func TestBreakerIsOfASender(t *testing.T) {
 	if b.open(bad) {
 		t.Error("still open after its time")
 	}
+	for i := range maxBad / harm {
+		if b.open(other) {
+			t.Fatalf("open after %d that do harm", i)
+		}
+		b.note(other, (&refusal{status: http.StatusBadRequest, reason: event.ReasonJail}).weight())
+	}
+	if !b.open(other) || b.open(same) {
+		t.Errorf("open for the sender of quarantined bodies %v, for another network %v", b.open(other), b.open(same))
+	}
 	for range 2 * maxBad { // half of them are good: a mixed network is not silenced
-		b.note(bad, true)
-		b.note(bad, false)
+		b.note(bad, 1)
+		b.note(bad, 0)
 	}
 	if b.open(bad) {
 		t.Error("open for a sender half of whose bodies are good")
 	}
 	for i := range maxBad { // slowly
 		now = now.Add(badTime / maxBad * 2)
-		b.note(same, true)
+		b.note(same, 1)
 		if b.open(same) {
 			t.Fatalf("open after %d slow ones", i)
 		}
 	}
 	now = now.Add(2 * badTime)
-	b.note(same, false)
+	b.note(same, 0)
 	now = now.Add(2 * badTime)
-	b.note(same, false)
+	b.note(same, 0)
 	if _, there := b.seen[same]; there {
 		t.Error("a sender that mended is still counted")
 	}
@@ -59,7 +68,7 @@ func TestBreakerIsOfASender(t *testing.T) {
 func TestBreakerIsBounded(t *testing.T) {
 	b := &breaker{now: time.Now}
 	for i := range 3 * maxSenders {
-		b.note(sender{"k", fmt.Sprint(i)}, true)
+		b.note(sender{"k", fmt.Sprint(i)}, 1)
 		if len(b.seen) > maxSenders {
 			t.Fatal(len(b.seen))
 		}

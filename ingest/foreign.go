@@ -249,10 +249,8 @@ func (e *Edge) foreign(ctx context.Context, wk *work, body []byte) {
 		p.refuse(a, req, ref)
 	}
 	req.App = g.App
-	req.Body = body
-	res, ref := e.decodeForeign(ctx, g, p, req)
-	req.Body = nil
-	e.breaker.note(sender{g.KeyID, v.client.Prefix}, ref != nil && ref.malformed())
+	t, ref := e.takeForeign(ctx, v, body)
+	e.breaker.note(sender{g.KeyID, v.client.Prefix}, ref.weight())
 	if ref != nil {
 		if ref.status == http.StatusServiceUnavailable || ref.status == http.StatusTooManyRequests {
 			a.retry(5 * time.Second)
@@ -260,42 +258,83 @@ func (e *Edge) foreign(ctx context.Context, wk *work, body []byte) {
 		refuse(ref)
 		return
 	}
-	o := outcome{rejected: res.Rejected}
-	e.admitAll(g, &v.client, req, res, &o)
-	if len(res.Beacons) > 0 {
-		list := make([]*event.Beacon, len(res.Beacons))
-		for i := range res.Beacons {
-			list[i] = &res.Beacons[i]
-		}
-		if err := e.store(ctx, g, list...); err != nil {
-			if ctx.Err() != nil {
-				return // the client has gone, and is told nothing
-			}
-			rejected("event", g.Tenant.String(), event.ReasonBusy, o.accepted)
-			a.retry(2 * time.Second)
-			refuse(&refusal{http.StatusServiceUnavailable, event.ReasonBusy, "journal", err.Error(), "a journal with room; send the same body again"})
-			return
-		}
+	if t.err == nil && t.group != nil {
+		t.err = e.wait(ctx, t.group)
 	}
-	e.count(p, g, res, &o)
-	if len(res.Beacons) > 0 {
-		e.advise(a, g, res.Beacons[0].Tenancy, e.gate.Enrolled(g, &res.Beacons[0]))
+	if t.err != nil {
+		if ctx.Err() != nil {
+			return // the client has gone, and is told nothing
+		}
+		rejected("event", g.Tenant.String(), event.ReasonBusy, t.accepted)
+		a.retry(2 * time.Second)
+		refuse(&refusal{http.StatusServiceUnavailable, event.ReasonBusy, "journal", t.err.Error(), "a journal with room; send the same body again"})
+		return
 	}
-	p.ok(a, req, &o)
+	e.count(p, g, &t)
+	if t.beacons > 0 {
+		e.advise(a, g, t.tenancy, t.live)
+	}
+	p.ok(a, req, &t.outcome)
 	e.metrics.ack.UpdateDuration(start)
+}
+
+// takenForeign is what a foreign body was decoded into, when that is in a group.
+type takenForeign struct {
+	outcome
+	group   *pendingGroup // nil where nothing is to be stored
+	err     error         // of the batcher
+	beacons int
+	tenancy event.Tenancy // of the first beacon
+	live    bool          // its session takes part in a rollout
+	ignored int           // items
+	lost    int64         // by the client
+}
+
+// takeForeign decodes and admits a foreign body, and puts it into a group.
+func (e *Edge) takeForeign(ctx context.Context, v *visit, body []byte) (t takenForeign, ref *refusal) {
+	d := e.decoders.Get().(*decoding)
+	defer e.decoders.Put(d)
+	g, req := v.grant, &v.req
+	req.Body = body
+	res, ref := e.decodeForeign(ctx, d, g, v.p, req)
+	req.Body = nil
+	if ref != nil {
+		return t, ref
+	}
+	t.rejected = res.Rejected
+	e.admitAll(g, &v.client, &d.memo, req, res, &t.outcome)
+	for _, n := range res.Ignored {
+		t.ignored += n
+	}
+	for i := range res.Drops {
+		t.lost += res.Drops[i].Count
+	}
+	if t.beacons = len(res.Beacons); t.beacons == 0 {
+		return t, nil
+	}
+	first := &res.Beacons[0]
+	t.tenancy, t.live = first.Tenancy, e.gate.Enrolled(g, first)
+	var few [4]*event.Beacon
+	list := few[:0]
+	for i := range res.Beacons {
+		list = append(list, &res.Beacons[i])
+	}
+	t.group, t.err = e.batcher.put(g.Tenant, list...)
+	return t, nil
 }
 
 // admitAll holds the beacons against the grant, and takes out of res what is
 // not admitted.
-func (e *Edge) admitAll(g *tenant.Grant, client *admit.Client, req *dialect.Request, res *dialect.Result, o *outcome) {
+func (e *Edge) admitAll(g *tenant.Grant, client *admit.Client, m *admit.Memo, req *dialect.Request, res *dialect.Result, o *outcome) {
 	least := admit.Claimed(req.Header["baggage"])
 	if own, err := event.ParseTenancy(g.Tenancy); err == nil {
 		least = max(least, own) // a protocol without tenancies has its key's
 	}
 	kept := res.Beacons[:0]
-	for _, b := range res.Beacons {
+	for i := range res.Beacons {
+		b := &res.Beacons[i]
 		b.Tenancy = max(b.Tenancy, least)
-		whole, late := admit.Beacon(g, client, nil, &b, req.Now)
+		whole, late := admit.Beacon(g, client, m, b, req.Now)
 		if whole != nil {
 			if unwanted(whole) {
 				rejected("event", g.Tenant.String(), whole.Reason, len(b.Events))
@@ -309,34 +348,55 @@ func (e *Edge) admitAll(g *tenant.Grant, client *admit.Client, req *dialect.Requ
 		if len(b.Events) == 0 {
 			continue
 		}
-		o.shed += e.gate.Shed(g, &b)
-		e.cardinality.Bound(g, client, nil, &b, req.Now)
+		o.shed += e.gate.Shed(g, b)
+		e.cardinality.Bound(g, client, m, b, req.Now)
 		o.accepted += len(b.Events)
-		kept = append(kept, b)
+		if len(kept) < i { // the places are changed, so that no list of events is in two
+			kept = append(kept, *b)
+			res.Beacons[i].Events = nil
+			continue
+		}
+		kept = res.Beacons[:i+1]
 	}
 	res.Beacons = kept
 }
 
-func (e *Edge) count(p *protocol, g *tenant.Grant, res *dialect.Result, o *outcome) {
-	e.metrics.accepted.Add(o.accepted)
-	e.metrics.beacons.Add(len(res.Beacons))
+func (e *Edge) count(p *protocol, g *tenant.Grant, t *takenForeign) {
+	e.metrics.accepted.Add(t.accepted)
+	e.metrics.beacons.Add(t.beacons)
 	name := g.Tenant.String()
-	for i := range o.rejected {
-		if o.rejected[i].Reason != event.ReasonPrivacy { // those were counted where they were left out
-			rejected("event", name, o.rejected[i].Reason, 1)
+	for i := range t.rejected {
+		if t.rejected[i].Reason != event.ReasonPrivacy { // those were counted where they were left out
+			rejected("event", name, t.rejected[i].Reason, 1)
 		}
 	}
-	ignored := 0
-	for _, n := range res.Ignored {
-		ignored += n
+	c := e.counters(p, g)
+	c.ignored.Add(t.ignored)
+	c.lost.AddInt64(t.lost)
+}
+
+// foreignCounters are those of a tenant and a protocol. Item types are the
+// client's to choose, and no label may be.
+type foreignCounters struct{ ignored, lost *metrics.Counter }
+
+type counterOf struct {
+	p  *protocol
+	id tenant.ID
+}
+
+// counters returns counters, remembered: to find them by their text for each body
+// was a fiftieth of the server's time.
+func (e *Edge) counters(p *protocol, g *tenant.Grant) *foreignCounters {
+	if c, ok := e.foreignCounts.Load(counterOf{p, g.Tenant}); ok {
+		return c.(*foreignCounters)
 	}
-	// Item types are the client's to choose, and no label may be.
-	metrics.GetOrCreateCounter(fmt.Sprintf(`serin_ingest_ignored_items_total{tenant=%q,protocol=%q}`, name, p.name)).Add(ignored)
-	lost := int64(0)
-	for _, d := range res.Drops {
-		lost += d.Count
+	name := g.Tenant.String()
+	c := &foreignCounters{
+		metrics.GetOrCreateCounter(fmt.Sprintf(`serin_ingest_ignored_items_total{tenant=%q,protocol=%q}`, name, p.name)),
+		metrics.GetOrCreateCounter(fmt.Sprintf(`serin_ingest_client_dropped_total{tenant=%q,protocol=%q}`, name, p.name)),
 	}
-	metrics.GetOrCreateCounter(fmt.Sprintf(`serin_ingest_client_dropped_total{tenant=%q,protocol=%q}`, name, p.name)).AddInt64(lost)
+	e.foreignCounts.Store(counterOf{p, g.Tenant}, c)
+	return c
 }
 
 // The answers.
@@ -449,7 +509,7 @@ func DecodeBody(name string, c Capture, now time.Time) (dialect.Result, error) {
 	if name != "native" && !slices.ContainsFunc(protocols, func(p protocol) bool { return p.name == name }) {
 		return dialect.Result{}, fmt.Errorf("protocol %q: want one of %s", name, strings.Join(Protocols(), ", "))
 	}
-	answer := decodeSip(&sip{Protocol: name, Target: target.String(), Request: *req})
+	answer := decodeSip(new(decoding), &sip{Protocol: name, Target: target.String(), Request: *req})
 	if f := answer.Refusal; f != nil {
 		return dialect.Result{}, &dialect.Error{Reason: f.Reason, Field: f.Field, Value: f.Value, Want: f.Want}
 	}

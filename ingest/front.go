@@ -102,6 +102,24 @@ func (a *answer) send(x *lane.Exchange) {
 	x.Reply = append(x.Reply[:0], a.body...)
 }
 
+// textField is a header line of the request before, which the next one on the
+// connection mostly repeats.
+type textField struct {
+	raw, name, value string // raw is the name as it was sent, name in lower case
+}
+
+// set makes a line of bytes that may be overwritten; it allocates where they are
+// not what it is already.
+func (f *textField) set(name, value []byte) {
+	if f.raw != string(name) {
+		f.raw = string(name)
+		f.name = strings.ToLower(f.raw)
+	}
+	if f.value != string(value) {
+		f.value = string(value)
+	}
+}
+
 // beginForeign fills in what a foreign decoder sees of a request.
 func (f front) beginForeign(x *lane.Exchange, wk *work) lane.Verdict {
 	p, key := routed(x.Path)
@@ -111,13 +129,21 @@ func (f front) beginForeign(x *lane.Exchange, wk *work) lane.Verdict {
 		header = map[string]string{}
 	}
 	clear(header)
+	n := 0
 	x.Fields(func(name, value []byte) {
+		if n == len(wk.fields) {
+			wk.fields = append(wk.fields, textField{})
+		}
+		f := &wk.fields[n]
+		n++
+		f.set(name, value)
 		// Of a header that is there twice the first counts.
-		lower := strings.ToLower(string(name))
-		if _, ok := header[lower]; !ok {
-			header[lower] = string(value)
+		if _, ok := header[f.name]; !ok {
+			header[f.name] = f.value
 		}
 	})
+	clear(wk.fields[n:])
+	wk.fields = wk.fields[:n]
 	wk.visit = visit{p: p, req: dialect.Request{Method: http.MethodPost, Target: &url.URL{Path: string(x.Path), RawQuery: string(x.Query)},
 		Header: header, Now: now.UnixMilli(), Key: key}}
 	v := &wk.visit

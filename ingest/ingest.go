@@ -52,6 +52,8 @@ type Edge struct {
 	tasters     *taste.Pool // nil: decoded here
 	familiar    familiar
 	breaker     breaker
+
+	foreignCounts sync.Map // of *foreignCounters by counterOf
 }
 
 // New returns an edge.

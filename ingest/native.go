@@ -106,7 +106,7 @@ func (e *Edge) native(ctx context.Context, wk *work, g *tenant.Grant, h *head, b
 	start := time.Now()
 	a := &wk.answer
 	t, ref := e.take(ctx, g, h, body)
-	e.breaker.note(sender{g.KeyID, h.client.Prefix}, ref != nil && ref.malformed())
+	e.breaker.note(sender{g.KeyID, h.client.Prefix}, ref.weight())
 	if ref != nil {
 		if ref.status == http.StatusServiceUnavailable || ref.status == http.StatusTooManyRequests {
 			a.retry(2 * time.Second)
@@ -296,15 +296,6 @@ func malformed(err error) *refusal {
 		status = http.StatusRequestEntityTooLarge
 	}
 	return &refusal{status, de.Reason, de.Field, de.Value, de.Want}
-}
-
-// store waits until beacons are stored.
-func (e *Edge) store(ctx context.Context, g *tenant.Grant, beacons ...*event.Beacon) error {
-	group, err := e.batcher.put(g.Tenant, beacons...)
-	if err != nil {
-		return err
-	}
-	return e.wait(ctx, group)
 }
 
 // wait waits until a group is stored and synced, and tells the gate how long

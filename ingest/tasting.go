@@ -41,30 +41,31 @@ type spat struct {
 // ServeTaster is a taster: it decodes what comes over in until in ends. It
 // bounds its own process's memory and stack.
 func ServeTaster(in io.Reader, out io.Writer) error {
+	d := new(decoding)
 	return taste.Serve(taste.DefaultLimits, in, out, func(q, a []byte) []byte {
 		s, err := readSip(q)
 		if err != nil {
 			panic("BUG: " + err.Error()) // the parent wrote it
 		}
-		answer := decodeSip(&s)
+		answer := decodeSip(d, &s)
 		return answer.put(a)
 	})
 }
 
-// decodeSip inflates and decodes one request, in whichever process it runs.
-func decodeSip(q *sip) swallowed {
+// decodeSip inflates and decodes one request, in whichever process it runs. What it
+// returns may be in d.
+func decodeSip(d *decoding, q *sip) swallowed {
 	req := &q.Request
 	target, err := url.Parse(q.Target)
 	if err != nil {
 		return swallowed{Refusal: &spat{http.StatusBadRequest, event.ReasonType, "target", q.Target, "a URL"}}
 	}
 	req.Target = target
-	d := new(decoding)
 	body, f := d.unpack.inflate(req.Body, encodingOf(q.Protocol, req))
 	if f != nil {
 		return swallowed{Refusal: &spat{f.status, f.reason, f.field, f.value, f.want}}
 	}
-	req.Body = body
+	req.Body, req.Memory = body, &d.memory
 	return decodePlain(d, q.Protocol, req)
 }
 
@@ -123,17 +124,17 @@ const maxHere = event.MaxSDKBody
 
 // decodeForeign decodes a request of a foreign protocol, in this process where
 // its kind is familiar, else in a child. Its Body is the one that came over the
-// wire.
-func (e *Edge) decodeForeign(ctx context.Context, g *tenant.Grant, p *protocol, req *dialect.Request) (*dialect.Result, *refusal) {
+// wire. What it returns may be in d.
+func (e *Edge) decodeForeign(ctx context.Context, d *decoding, g *tenant.Grant, p *protocol, req *dialect.Request) (*dialect.Result, *refusal) {
 	encoding := encodingOf(p.name, req)
 	var kind []byte
 	if e.tasters != nil && !e.o.TasteAll {
-		if ref := refusedUnread(g, e.tasters.Refused(taste.Sample{Tenant: g.Tenant.String(), Key: g.KeyID, Protocol: p.name, Body: req.Body})); ref != nil {
-			return nil, ref
+		if e.tasters.Refused(taste.Sample{Tenant: g.Tenant.String(), Key: g.KeyID, Protocol: p.name, Body: req.Body}) != nil {
+			return nil, quarantined()
 		}
 		var res *dialect.Result
 		var ref *refusal
-		if res, ref, kind = e.decodeFamiliar(g, p.name, encoding, req); res != nil || ref != nil {
+		if res, ref, kind = e.decodeFamiliar(d, g, p.name, encoding, req); res != nil || ref != nil {
 			return res, ref
 		}
 	}
@@ -144,9 +145,7 @@ func (e *Edge) decodeForeign(ctx context.Context, g *tenant.Grant, p *protocol, 
 
 // decodeFamiliar decodes a body in this process where its kind is familiar. Else
 // it returns neither a result nor a refusal, but the kind, as far as it is known.
-func (e *Edge) decodeFamiliar(g *tenant.Grant, protocol, encoding string, req *dialect.Request) (*dialect.Result, *refusal, []byte) {
-	d := e.decoders.Get().(*decoding)
-	defer e.decoders.Put(d)
+func (e *Edge) decodeFamiliar(d *decoding, g *tenant.Grant, protocol, encoding string, req *dialect.Request) (*dialect.Result, *refusal, []byte) {
 	plain, ref, known := e.unpacked(d, g, protocol, encoding, req.Body)
 	if ref != nil || !known || len(plain) > maxHere {
 		return nil, ref, nil
@@ -167,11 +166,12 @@ func (e *Edge) decodeFamiliar(g *tenant.Grant, protocol, encoding string, req *d
 func (d *decoding) decodeHere(protocol string, req *dialect.Request, plain []byte) (a swallowed, ok bool) {
 	defer func() {
 		if r := recover(); r != nil {
+			d.memory = dialect.Memory{} // whatever state it was left in
 			a, ok = swallowed{}, false
 		}
 	}()
 	own := *req
-	own.Body = plain
+	own.Body, own.Memory = plain, &d.memory
 	return decodePlain(d, protocol, &own), true
 }
 
@@ -183,23 +183,16 @@ func (a *swallowed) told() (*dialect.Result, *refusal) {
 	return &a.Result, nil
 }
 
-// refusedUnread is the refusal that an error of the tasters' quarantine stands
-// for, nil for any other.
-func refusedUnread(g *tenant.Grant, err error) *refusal {
-	switch {
-	case errors.Is(err, taste.ErrQuarantined):
-		return &refusal{http.StatusBadRequest, event.ReasonJail, "body", "", "another form of body; those of this one cannot be decoded"}
-	case errors.Is(err, taste.ErrTripped):
-		return &refusal{http.StatusTooManyRequests, event.ReasonBreaker, "key", g.KeyID, "no burst of bodies that cannot be decoded"}
-	}
-	return nil
+// quarantined is the refusal of a body whose form is in quarantine.
+func quarantined() *refusal {
+	return &refusal{http.StatusBadRequest, event.ReasonJail, "body", "", "another form of body; those of this one cannot be decoded"}
 }
 
 // taste decodes a request, in a child process where there are any.
 func (e *Edge) taste(ctx context.Context, g *tenant.Grant, q *sip) (*dialect.Result, *refusal) {
 	var a swallowed
 	if e.tasters == nil {
-		a = decodeSip(q)
+		a = decodeSip(new(decoding), q)
 	} else {
 		sample := taste.Sample{Tenant: g.Tenant.String(), Key: g.KeyID, Protocol: q.Protocol, Body: q.Request.Body}
 		got, err := e.tasters.Taste(ctx, sample, q.put(make([]byte, 0, len(q.Request.Body)+1024)))
@@ -209,8 +202,8 @@ func (e *Edge) taste(ctx context.Context, g *tenant.Grant, q *sip) (*dialect.Res
 		switch {
 		case errors.Is(err, taste.ErrPoison):
 			return nil, &refusal{http.StatusBadRequest, event.ReasonPoison, "body", "", "a body that can be decoded; this one is quarantined"}
-		case errors.Is(err, taste.ErrQuarantined), errors.Is(err, taste.ErrTripped):
-			return nil, refusedUnread(g, err)
+		case errors.Is(err, taste.ErrQuarantined):
+			return nil, quarantined()
 		case err != nil:
 			return nil, &refusal{http.StatusServiceUnavailable, event.ReasonBusy, "tasters", "", "a taster that is free; send the same body again"}
 		}

@@ -8,12 +8,14 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"os"
 	"os/exec"
 	"reflect"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"serin.dev/serin/ingest/dialect"
 	"serin.dev/serin/ingest/taste"
@@ -41,7 +43,7 @@ func TestMain(m *testing.M) {
 		if bytes.Contains(body, []byte("arsenic")) {
 			os.Exit(9)
 		}
-		answer := decodeSip(&s)
+		answer := decodeSip(new(decoding), &s)
 		return answer.put(a)
 	})
 	if err != nil {
@@ -56,6 +58,7 @@ func TestPoisonIsQuarantined(t *testing.T) {
 		t.Fatal(err)
 	}
 	e := New(Options{Tenants: d, Journal: slowLog{}, Logger: slog.New(slog.DiscardHandler), Fail: func(error) {}, TasteAll: true,
+		Network: Network{TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}},
 		Taster: func() *exec.Cmd {
 			cmd := exec.Command(os.Args[0])
 			cmd.Env = append(os.Environ(), "SERIN_TASTER=1")
@@ -70,8 +73,15 @@ func TestPoisonIsQuarantined(t *testing.T) {
 		cancel()
 		wg.Wait()
 	}()
+	client := "192.0.2.1"
 	send := func(path, body string) (int, string) {
-		res, err := http.Post(url+path, "text/plain", strings.NewReader(body))
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url+path, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Content-Type", "text/plain")
+		req.Header.Set("X-Forwarded-For", client)
+		res, err := http.DefaultClient.Do(req)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -125,6 +135,28 @@ func TestPoisonIsQuarantined(t *testing.T) {
 	if status, text := send("/faro/collect/pk_shop", faro("water")); status != http.StatusAccepted {
 		t.Errorf("after its release: %d %s", status, text)
 	}
+	// A burst of quarantined bodies has its network refused, and no other one with
+	// that key, which is public.
+	client = "198.51.100.1"
+	if status, text := send("/faro/collect/pk_shop", faro("arsenic")); status != http.StatusBadRequest || reason(text) != event.ReasonPoison {
+		t.Errorf("arsenic again: %d %s", status, text)
+	}
+	refused := 0
+	for range maxBad/harm + 1 {
+		switch status, text := send("/faro/collect/pk_shop", faro("water")); {
+		case status == http.StatusTooManyRequests && reason(text) == event.ReasonBreaker:
+			refused++
+		case status != http.StatusBadRequest || reason(text) != event.ReasonJail:
+			t.Errorf("of the burst: %d %s", status, text)
+		}
+	}
+	if refused != 2 { // with the poison itself the breaker is full one earlier
+		t.Errorf("%d of the burst were refused unread, want 2", refused)
+	}
+	client = "192.0.2.1"
+	if status, text := send("/v1/beacons?key=pk_shop", beaconText(2, viewText(time.Now()))); status != http.StatusAccepted {
+		t.Errorf("another network with the key: %d %s", status, text)
+	}
 }
 
 // TestCrossing has every recorded request, and what becomes of it, cross as it
@@ -141,7 +173,7 @@ func TestCrossing(t *testing.T) {
 			if err != nil || !reflect.DeepEqual(there, q) {
 				t.Fatalf("%s: %v: %+v", c.capture, err, there)
 			}
-			want := decodeSip(&there)
+			want := decodeSip(new(decoding), &there)
 			back := want.put(nil)
 			got, err := readSwallowed(back)
 			if err != nil || !reflect.DeepEqual(normal(got), normal(want)) {

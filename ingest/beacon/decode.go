@@ -6,6 +6,7 @@ import (
 	"math"
 	"strconv"
 
+	"serin.dev/serin/ingest/intern"
 	"serin.dev/serin/internal/event"
 )
 
@@ -18,7 +19,7 @@ const maxNumber = 128
 // it; it is not safe for concurrent use.
 type Decoder struct {
 	s        scanner
-	m        memory
+	m        intern.Memory
 	event    int // index of the event that is read, -1 outside of the events
 	bad      bool
 	sub      string // the key within the field, where keys are the client's to choose
@@ -163,7 +164,7 @@ func (d *Decoder) name(field string, l length) string {
 	if !ok {
 		return ""
 	}
-	return d.m.intern(b)
+	return d.m.Known(b)
 }
 
 // own reads a text that does not repeat.
@@ -172,7 +173,7 @@ func (d *Decoder) own(field string, l length) string {
 	if !ok {
 		return ""
 	}
-	return d.m.text(b)
+	return d.m.Own(b)
 }
 
 // span is what an integer may be, what it is if that says more, and the reason

@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"unsafe"
 
 	"serin.dev/serin/internal/event"
 )
@@ -161,31 +160,5 @@ func TestFloat(t *testing.T) {
 		if got := float([]byte(text)); math.Float64bits(got) != math.Float64bits(want) {
 			t.Errorf("float(%s) is %v, want %v", text, got, want)
 		}
-	}
-}
-
-// TestMemoryBounds sends names that are all different, as a client may that
-// wants the server's memory.
-func TestMemoryBounds(t *testing.T) {
-	var d Decoder
-	var b event.Beacon
-	for i := range 3 * maxInterned {
-		name := strings.Repeat("n", i%100) + strconv.Itoa(i)
-		if _, err := d.Decode([]byte(events(`{"k":"event","n":"`+name+`","t":1}`)), &b); err != nil {
-			t.Fatal(err)
-		}
-		size := 0
-		for s := range d.m.table {
-			size += len(s)
-		}
-		if i%1000 == 0 && size != d.m.bytes {
-			t.Fatalf("the table has %d bytes and counts %d", size, d.m.bytes)
-		}
-		if len(d.m.table) > maxInterned || size > maxInternedBytes {
-			t.Fatalf("the table has %d entries of %d bytes", len(d.m.table), size)
-		}
-	}
-	if d.m.table == nil || unsafe.StringData(d.m.intern([]byte("shop-web"))) != unsafe.StringData(d.m.intern([]byte("shop-web"))) {
-		t.Error("an app is made anew for each beacon")
 	}
 }

@@ -144,7 +144,7 @@ func (d *Decoder) session() string {
 			return ""
 		}
 	}
-	return d.m.text(raw)
+	return d.m.Own(raw)
 }
 
 func (d *Decoder) arms(b *event.Beacon) {
@@ -159,7 +159,7 @@ func (d *Decoder) arms(b *event.Beacon) {
 		if !d.fits("arms", key, nameLength) {
 			return
 		}
-		change := d.m.intern(key)
+		change := d.m.Known(key)
 		d.sub = change
 		for i := range b.Arms {
 			if b.Arms[i].Change == change {
@@ -238,7 +238,7 @@ func (d *Decoder) page() string {
 	if !d.fits(field, raw, textLength) {
 		return ""
 	}
-	return d.m.intern(raw)
+	return d.m.Known(raw)
 }
 
 func (d *Decoder) drops(b *event.Beacon) {
@@ -253,7 +253,7 @@ func (d *Decoder) drops(b *event.Beacon) {
 		if !d.fits("drops", key, nameLength) {
 			return
 		}
-		cause := d.m.intern(key)
+		cause := d.m.Known(key)
 		d.sub = cause
 		for i := range b.Drops {
 			if b.Drops[i].Cause == cause {

@@ -188,10 +188,10 @@ func (d *Decoder) attrs() []event.Attr {
 		return nil
 	}
 	s, m := &d.s, &d.m
-	from := len(m.attrs)
+	from := m.Begin()
 	var nulls uint64 // bit i: attribute i of this event is null
 	for key, ok := s.member(true); ok; key, ok = s.member(false) {
-		n := len(m.attrs) - from
+		n := len(m.Open(from))
 		if n == event.MaxAttrs {
 			d.fail(event.ReasonCount, "a", key, fmt.Sprintf("at most %d attributes", event.MaxAttrs))
 		}
@@ -199,10 +199,10 @@ func (d *Decoder) attrs() []event.Attr {
 			s.skip()
 			continue
 		}
-		a := event.Attr{Key: m.intern(key)}
+		a := event.Attr{Key: m.Known(key)}
 		d.sub = a.Key
 		for i := range n {
-			if m.attrs[from+i].Key == a.Key {
+			if m.Open(from)[i].Key == a.Key {
 				d.twice("a")
 			}
 		}
@@ -212,9 +212,9 @@ func (d *Decoder) attrs() []event.Attr {
 			const word = 16
 			if b, ok := d.text("a", textLength); !ok {
 			} else if len(b) <= word {
-				a.Text = m.intern(b)
+				a.Text = m.Known(b)
 			} else {
-				a.Text = m.text(b)
+				a.Text = m.Own(b)
 			}
 		case 't', 'f', 'n':
 			start := s.pos
@@ -222,7 +222,7 @@ func (d *Decoder) attrs() []event.Attr {
 			if c == 'n' {
 				nulls |= 1 << n
 			} else if s.fault == nil {
-				a.Text = m.intern(s.data[start:s.pos])
+				a.Text = m.Known(s.data[start:s.pos])
 			}
 		case '{', '[':
 			d.wrongType("a", wantAttr)
@@ -231,12 +231,11 @@ func (d *Decoder) attrs() []event.Attr {
 			a.Number, _ = d.number("a")
 		}
 		d.sub = ""
-		from = m.room(from)
-		m.attrs = append(m.attrs, a)
+		from = m.Add(from, a)
 	}
 	if d.bad || s.fault != nil {
-		m.attrs = m.attrs[:from]
+		m.Drop(from)
 		return nil
 	}
-	return m.keep(from, nulls)
+	return m.Keep(from, nulls)
 }

@@ -122,7 +122,7 @@ func (d *decoder) line(v *fastjson.Value) {
 		ms, ok := nanos(v, "resource", "duration")
 		target, status := dialect.Text(v, "resource", "url"), v.GetInt("resource", "status_code")
 		if t := dialect.Text(v, "resource", "type"); t == "fetch" || t == "xhr" {
-			d.b.Add(s, dialect.RequestEvent(dialect.Text(v, "resource", "method"), target, status, status == 0, ms, at))
+			d.b.Add(s, d.r.RequestEvent(dialect.Text(v, "resource", "method"), target, status, status == 0, ms, at))
 			return
 		}
 		d.b.Add(s, event.One{Kind: event.Resource, Name: dialect.Path(target), Time: at, Value: ms, HasVal: ok, Unit: "ms",
@@ -135,7 +135,7 @@ func (d *decoder) line(v *fastjson.Value) {
 		if name == "" {
 			name = dialect.Text(v, "action", "type")
 		}
-		d.b.Add(s, event.One{Kind: event.Event, Name: name, Time: at, Attrs: append([]event.Attr{dialect.TextAttr("action", dialect.Text(v, "action", "type"))}, dialect.Attrs(v.Get("context"), event.MaxAttrs-1)...)})
+		d.b.Add(s, event.One{Kind: event.Event, Name: name, Time: at, Attrs: append([]event.Attr{dialect.TextAttr("action", dialect.Text(v, "action", "type"))}, d.r.Attrs(v.Get("context"), event.MaxAttrs-1)...)})
 	case "vital":
 		ms, ok := nanos(v, "vital", "duration")
 		d.b.Add(s, event.One{Kind: event.Metric, Name: dialect.Text(v, "vital", "name"), Time: at, Value: ms, HasVal: ok, Unit: "ms"})

@@ -13,11 +13,9 @@ import (
 	"fmt"
 	"math"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
-	"time"
 	"unicode/utf8"
 
 	"github.com/cespare/xxhash/v2"
@@ -61,6 +59,7 @@ type Request struct {
 	App    string            // the key's app; empty: the app that the body names
 	Key    string            // the public key; keys the hash of users
 	Peer   string            // keyed hash of the client's address, another one each day; for sessions that have no name
+	Memory *Memory           // where what is decoded lives; nil: memory of its own
 
 	parsers []*fastjson.Parser
 }
@@ -76,7 +75,7 @@ func (r *Request) JSON(text []byte) (*fastjson.Value, error) {
 }
 
 // Done lets the memory of what was parsed be used again. What a decoder
-// returned is its own, and stays.
+// returned does not lie in it.
 func (r *Request) Done() {
 	for _, p := range r.parsers {
 		parsers.Put(p)
@@ -101,7 +100,8 @@ type Rejection struct {
 	Want   string
 }
 
-// Result is what a body was decoded into.
+// Result is what a body was decoded into. The beacons are in the request's
+// [Memory], until that is decoded into again.
 type Result struct {
 	Beacons  []event.Beacon
 	Rejected []Rejection
@@ -133,17 +133,21 @@ type Source struct {
 
 // Builder sorts events into beacons. Make it with [NewBuilder].
 type Builder struct {
-	req   *Request
-	res   Result
-	index map[Source]int // position of the beacon that is open for a source
-	last  Source         // of the newest event: most are of one source
-	at    int            // where its beacon is
-	n     int
+	req  *Request
+	res  Result
+	m    *Memory
+	last Source // of the newest event: most are of one source
+	at   int    // where its beacon is
+	n    int
+	name string // of the newest user, and what it was hashed to
+	hash string
 }
 
 // NewBuilder returns an empty builder for a request.
 func NewBuilder(r *Request) *Builder {
-	return &Builder{req: r, index: map[Source]int{}}
+	m := r.memory()
+	m.begin()
+	return &Builder{req: r, m: m, res: Result{Beacons: m.beacons}}
 }
 
 // Ignore counts an item of a type that Serin does not use.
@@ -214,23 +218,29 @@ func (b *Builder) Add(s Source, e event.One) {
 			a.Num, a.Number, a.Text = false, 0, "not a number"
 		}
 	}
-	at, ok := b.at, len(b.res.Beacons) > 0 && s == b.last
-	if !ok {
-		at, ok = b.index[s]
+	if len(b.res.Beacons) == 0 || s != b.last || len(b.res.Beacons[b.at].Events) == event.MaxEvents {
+		b.turn(&s, tenancy)
 	}
+	bc := &b.res.Beacons[b.at]
+	bc.Events = append(bc.Events, e)
+}
+
+// turn goes to the beacon of a source, or opens one where it has none with room.
+func (b *Builder) turn(s *Source, tenancy event.Tenancy) {
+	m := b.m
+	at, ok := m.find(s)
 	if !ok || len(b.res.Beacons[at].Events) == event.MaxEvents {
 		at = len(b.res.Beacons)
-		b.index[s] = at
 		b.res.Beacons = append(b.res.Beacons, b.open(s, tenancy))
+		m.add(s)
 	}
-	b.last, b.at = s, at
-	b.res.Beacons[at].Events = append(b.res.Beacons[at].Events, e)
+	b.last, b.at = *s, at
 }
 
 // roomFor is for how many events a beacon has room from its beginning.
 const roomFor = 8
 
-func (b *Builder) open(s Source, tenancy event.Tenancy) event.Beacon {
+func (b *Builder) open(s *Source, tenancy event.Tenancy) event.Beacon {
 	app := b.req.App
 	if app == "" {
 		app = s.App
@@ -244,7 +254,7 @@ func (b *Builder) open(s Source, tenancy event.Tenancy) event.Beacon {
 	if sent == 0 {
 		sent = b.req.Now
 	}
-	return event.Beacon{Events: make([]event.One, 0, roomFor), SDK: Clip(s.SDK, event.MaxName), App: Clip(app, event.MaxName), Release: event.Release(Clip(s.Release, event.MaxName)),
+	return event.Beacon{Events: b.m.list(), SDK: Clip(s.SDK, event.MaxName), App: Clip(app, event.MaxName), Release: event.Release(Clip(s.Release, event.MaxName)),
 		Tenancy: tenancy, Session: SessionID(s.Session), User: b.user(s.User), Sent: sent, Ctx: ctx}
 }
 
@@ -254,15 +264,21 @@ func (b *Builder) user(name string) string {
 	if name == "" {
 		return ""
 	}
-	sum := sha256.Sum256([]byte(b.req.Key + "\x00" + name))
-	return "h:" + hex.EncodeToString(sum[:12])
+	if name == b.name { // as of most beacons of a body
+		return b.hash
+	}
+	m := b.m
+	m.scratch = append(append(append(m.scratch[:0], b.req.Key...), 0), name...)
+	sum := sha256.Sum256(m.scratch)
+	b.name, b.hash = name, m.Own(hex.AppendEncode(append(m.scratch[:0], "h:"...), sum[:12]))
+	return b.hash
 }
 
 // Result ends the building. Each beacon gets its number: foreign protocols
 // count nothing, so it is a hash of the beacon's content, from
 // [event.Unordered] on, by which a retry of the same content counts once.
 func (b *Builder) Result() Result {
-	var text []byte
+	text := b.m.text
 	for i := range b.res.Beacons {
 		bc := &b.res.Beacons[i]
 		text = text[:0]
@@ -287,6 +303,8 @@ func (b *Builder) Result() Result {
 		sum := xxhash.Sum64(text)
 		bc.Seq = event.Unordered | uint32(sum^sum>>32)
 	}
+	b.m.text = text
+	b.m.beacons = b.res.Beacons
 	return b.res
 }
 
@@ -435,113 +453,6 @@ func Clip(s string, n int) string {
 	return strings.ToValidUTF8(s, "�")
 }
 
-// Text returns a member of an object as text: strings as they are, numbers and
-// booleans as JSON spells them, everything else as the empty text.
-func Text(v *fastjson.Value, path ...string) string {
-	m := v.Get(path...)
-	if m == nil {
-		return ""
-	}
-	switch m.Type() {
-	case fastjson.TypeString:
-		return string(m.GetStringBytes())
-	case fastjson.TypeNumber, fastjson.TypeTrue, fastjson.TypeFalse:
-		return m.String()
-	}
-	return ""
-}
-
-// Number returns a member of an object as a number, whether it is written as
-// one or as text, as several SDKs do; ok is false where it is neither.
-func Number(v *fastjson.Value, path ...string) (f float64, ok bool) {
-	m := v.Get(path...)
-	if m == nil {
-		return 0, false
-	}
-	switch m.Type() {
-	case fastjson.TypeNumber:
-		f, err := m.Float64()
-		return f, err == nil
-	case fastjson.TypeString:
-		text := string(m.GetStringBytes())
-		if text == "" || strings.ContainsAny(text, "xXpP_iInN+") || text[0] == '.' {
-			return 0, false // which JSON has not
-		}
-		f, err := strconv.ParseFloat(text, 64)
-		return f, err == nil
-	}
-	return 0, false
-}
-
-// Time returns a member as Unix ms, whether it is a date by RFC 3339 or a
-// number of seconds, milliseconds, microseconds or nanoseconds: their sizes
-// tell them apart for dates from 1973 on. It is 0 for anything else.
-func Time(v *fastjson.Value, path ...string) int64 {
-	m := v.Get(path...)
-	if m == nil {
-		return 0
-	}
-	if m.Type() == fastjson.TypeString {
-		if t, err := time.Parse(time.RFC3339Nano, string(m.GetStringBytes())); err == nil {
-			return t.UnixMilli()
-		}
-	}
-	f, ok := Number(v, path...)
-	if !ok {
-		return 0
-	}
-	return Millis(f)
-}
-
-// Millis reads a number as a time, as [Time] does.
-func Millis(f float64) int64 {
-	switch {
-	case f < 1e8 || f > 1e20 || math.IsNaN(f):
-		return 0
-	case f < 1e11:
-		return int64(f * 1e3)
-	case f < 1e14:
-		return int64(f)
-	case f < 1e17:
-		return int64(f / 1e3)
-	}
-	return int64(f / 1e6)
-}
-
-// TextAttr returns an attribute that is a text.
-func TextAttr(key, text string) event.Attr { return event.Attr{Key: key, Text: text} }
-
-// Attrs returns the members of an object that are texts, numbers or booleans
-// as attributes, in the order of the body, at most n.
-func Attrs(o *fastjson.Value, n int) (attrs []event.Attr) {
-	obj := o.GetObject()
-	if obj == nil {
-		return nil
-	}
-	obj.Visit(func(key []byte, v *fastjson.Value) {
-		if len(attrs) == n || len(key) == 0 {
-			return
-		}
-		a := event.Attr{Key: string(key)}
-		switch v.Type() {
-		case fastjson.TypeNumber:
-			f, err := v.Float64()
-			if err != nil {
-				return
-			}
-			a.Num, a.Number = true, f
-		case fastjson.TypeString, fastjson.TypeTrue, fastjson.TypeFalse:
-			a.Text = Text(v)
-		default:
-			return
-		}
-		if !slices.ContainsFunc(attrs, func(x event.Attr) bool { return x.Key == a.Key }) {
-			attrs = append(attrs, a)
-		}
-	})
-	return attrs
-}
-
 // vitals are the names of web vitals in lower case, as most protocols spell
 // them.
 var vitals = map[string]string{"lcp": "LCP", "inp": "INP", "cls": "CLS", "fcp": "FCP", "ttfb": "TTFB", "fid": "FID"}
@@ -563,22 +474,25 @@ func Vital(name string, value float64, at int64, attrs ...event.Attr) (event.One
 // RequestEvent returns the event of a request of the client: method and path
 // are its name. It failed where it got no answer (failed is true) or a status
 // of the 5xx.
-func RequestEvent(method, rawURL string, status int, failed bool, ms float64, at int64) event.One {
+func (r *Request) RequestEvent(method, rawURL string, status int, failed bool, ms float64, at int64) event.One {
 	if method == "" {
 		method = "GET"
 	}
-	e := event.One{Kind: event.Request, Attrs: make([]event.Attr, 0, 3), Name: strings.ToUpper(method) + " " + Path(rawURL), Time: at, Unit: "ms", Value: ms, HasVal: true}
+	raw := withoutQuery(rawURL)
+	host, path := split(raw)
+	m := r.memory()
+	from := m.Begin()
 	if status > 0 {
-		e.Attrs = append(e.Attrs, event.Attr{Key: "status", Num: true, Number: float64(status)})
+		from = m.Add(from, event.Attr{Key: "status", Num: true, Number: float64(status)})
 	}
-	if host, _ := split(withoutQuery(rawURL)); host != "" {
-		e.Attrs = append(e.Attrs, TextAttr("host", host))
+	if host != "" {
+		from = m.Add(from, TextAttr("host", host))
 	}
 	if failed || status >= 500 {
-		e.Attrs = append(e.Attrs, TextAttr("failed", "true"))
+		from = m.Add(from, TextAttr("failed", "true"))
 	}
-	return e
+	return event.One{Kind: event.Request, Attrs: m.Keep(from, 0), Name: r.Join(strings.ToUpper(method), " ", Clip(path, event.MaxText)), Time: at, Unit: "ms", Value: ms, HasVal: true}
 }
 
 // Handled is the attribute that says whether the app caught an error.
-func Handled(yes bool) event.Attr { return TextAttr("handled", fmt.Sprint(yes)) }
+func Handled(yes bool) event.Attr { return TextAttr("handled", strconv.FormatBool(yes)) }

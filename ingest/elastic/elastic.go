@@ -186,7 +186,7 @@ func (d *decoder) span(s dialect.Source, v *fastjson.Value) {
 	case "external":
 		h := get(v, "context", "http")
 		status, _ := dialect.Number(get(h, "status_code"))
-		e := dialect.RequestEvent(text(h, "method"), text(h, "url"), int(status), status == 0 && text(v, "outcome") == "failure", ms, 0)
+		e := d.r.RequestEvent(text(h, "method"), text(h, "url"), int(status), status == 0 && text(v, "outcome") == "failure", ms, 0)
 		e.Attrs = append(e.Attrs, id)
 		d.b.Add(s, e)
 	case "resource":

@@ -4,7 +4,6 @@
 package faro
 
 import (
-	"fmt"
 	"strconv"
 	"strings"
 
@@ -44,7 +43,7 @@ func Decode(r *dialect.Request) (dialect.Result, error) {
 	}
 	for _, l := range v.GetArray("logs") {
 		d.b.Add(d.src, event.One{Kind: event.Event, Name: event.NameLog, Time: dialect.Time(l, "timestamp"),
-			Message: dialect.Text(l, "message"), Attrs: []event.Attr{dialect.TextAttr("level", dialect.Text(l, "level"))}})
+			Message: d.r.Text(l, "message"), Attrs: d.r.List(dialect.TextAttr("level", d.r.Text(l, "level")))})
 	}
 	if spans := v.Get("traces", "resourceSpans"); spans != nil {
 		otlp.Spans(d.b, r, spans, d.src)
@@ -60,46 +59,46 @@ type decoder struct {
 
 func (d *decoder) source(meta *fastjson.Value) {
 	s := &d.src
-	sdk := dialect.Text(meta, "sdk", "name")
+	sdk := d.r.Text(meta, "sdk", "name")
 	if sdk == "" {
 		sdk = "faro-web" // version 1 does not name itself
 	}
-	s.SDK = sdk + "/" + dialect.Text(meta, "sdk", "version")
-	s.App, s.Release, s.Env = dialect.Text(meta, "app", "name"), dialect.Text(meta, "app", "version"), dialect.Text(meta, "app", "environment")
+	s.SDK = d.r.Join(sdk, "/", d.r.Text(meta, "sdk", "version"))
+	s.App, s.Release, s.Env = d.r.Text(meta, "app", "name"), d.r.Text(meta, "app", "version"), d.r.Text(meta, "app", "environment")
 	if s.Release == "" {
-		s.Release = dialect.Text(meta, "app", "release")
+		s.Release = d.r.Text(meta, "app", "release")
 	}
-	s.Session = dialect.Text(meta, "session", "id")
+	s.Session = d.r.Own(meta, "session", "id")
 	if s.Session == "" {
 		s.Session = d.r.Header["x-faro-session-id"]
 	}
 	for _, key := range []string{"id", "username", "email"} {
 		if s.User == "" {
-			s.User = dialect.Text(meta, "user", key)
+			s.User = d.r.Own(meta, "user", key)
 		}
 	}
-	s.Tenancy = dialect.Text(meta, "session", "attributes", "serin.tenancy")
-	dialect.Agent(&s.Ctx, dialect.Text(meta, "browser", "userAgent"))
+	s.Tenancy = d.r.Text(meta, "session", "attributes", "serin.tenancy")
+	dialect.Agent(&s.Ctx, d.r.Text(meta, "browser", "userAgent"))
 	if s.Ctx.Browser == "" && meta.Get("browser") != nil {
-		major, _, _ := strings.Cut(dialect.Text(meta, "browser", "version"), ".")
+		major, _, _ := strings.Cut(d.r.Text(meta, "browser", "version"), ".")
 		s.Ctx.Platform = "web"
-		s.Ctx.Browser = strings.TrimSpace(dialect.Text(meta, "browser", "name") + " " + major)
-		s.Ctx.OS = dialect.Text(meta, "browser", "os")
+		s.Ctx.Browser = strings.TrimSpace(d.r.Text(meta, "browser", "name") + " " + major)
+		s.Ctx.OS = d.r.Text(meta, "browser", "os")
 	}
 	if s.Ctx.OS == "" {
-		s.Ctx.OS = strings.TrimSpace(dialect.Text(meta, "os", "name") + " " + dialect.Text(meta, "os", "version"))
+		s.Ctx.OS = strings.TrimSpace(d.r.Text(meta, "os", "name") + " " + d.r.Text(meta, "os", "version"))
 	}
 	if s.Ctx.Platform == "" {
-		s.Ctx.Platform = strings.ToLower(dialect.Text(meta, "os", "name"))
+		s.Ctx.Platform = strings.ToLower(d.r.Text(meta, "os", "name"))
 	}
-	s.Ctx.Page = dialect.Path(dialect.Text(meta, "page", "url"))
-	if view := dialect.Text(meta, "view", "name"); view != "" && view != "default" {
+	s.Ctx.Page = dialect.Path(d.r.Text(meta, "page", "url"))
+	if view := d.r.Text(meta, "view", "name"); view != "" && view != "default" {
 		s.Ctx.Page = view
 	}
 }
 
 func (d *decoder) event(e *fastjson.Value) {
-	at, name, attrs := dialect.Time(e, "timestamp"), dialect.Text(e, "name"), e.Get("attributes")
+	at, name, attrs := dialect.Time(e, "timestamp"), d.r.Text(e, "name"), e.Get("attributes")
 	duration, timed := dialect.Number(attrs, "duration")
 	switch name {
 	case "session_start":
@@ -107,23 +106,23 @@ func (d *decoder) event(e *fastjson.Value) {
 	case "session_extend", "session_resume":
 		d.b.Add(d.src, event.One{Kind: event.Session, Name: strings.TrimPrefix(name, "session_"), Time: at})
 	case "view_changed":
-		d.b.Add(d.src, event.One{Kind: event.View, Name: dialect.Text(attrs, "toView"), Time: at})
+		d.b.Add(d.src, event.One{Kind: event.View, Name: d.r.Text(attrs, "toView"), Time: at})
 	case "faro.performance.navigation":
-		d.b.Add(d.src, event.One{Kind: event.View, Name: dialect.Path(dialect.Text(attrs, "name")), Time: at, Value: duration, HasVal: timed, Unit: "ms"})
+		d.b.Add(d.src, event.One{Kind: event.View, Name: dialect.Path(d.r.Text(attrs, "name")), Time: at, Value: duration, HasVal: timed, Unit: "ms"})
 	case "faro.performance.resource":
-		status, _ := strconv.Atoi(dialect.Text(attrs, "responseStatus"))
-		switch initiator := dialect.Text(attrs, "initiatorType"); initiator {
+		status, _ := strconv.Atoi(d.r.Text(attrs, "responseStatus"))
+		switch initiator := d.r.Text(attrs, "initiatorType"); initiator {
 		case "fetch", "xmlhttprequest":
 			// A status of 0 is a cross-origin answer that may not be read.
-			d.b.Add(d.src, dialect.RequestEvent("", dialect.Text(attrs, "name"), status, false, duration, at))
+			d.b.Add(d.src, d.r.RequestEvent("", d.r.Text(attrs, "name"), status, false, duration, at))
 		default:
-			d.b.Add(d.src, event.One{Kind: event.Resource, Name: dialect.Path(dialect.Text(attrs, "name")), Time: at, Value: duration, HasVal: timed, Unit: "ms",
-				Attrs: []event.Attr{dialect.TextAttr("initiator", initiator)}})
+			d.b.Add(d.src, event.One{Kind: event.Resource, Name: dialect.Path(d.r.Text(attrs, "name")), Time: at, Value: duration, HasVal: timed, Unit: "ms",
+				Attrs: d.r.List(dialect.TextAttr("initiator", initiator))})
 		}
 	case "app_startup":
 		d.start(attrs, at)
 	default:
-		d.b.Add(d.src, event.One{Kind: event.Event, Name: name, Time: at, Attrs: dialect.Attrs(attrs, event.MaxAttrs)})
+		d.b.Add(d.src, event.One{Kind: event.Event, Name: name, Time: at, Attrs: d.r.Attrs(attrs, event.MaxAttrs)})
 	}
 }
 
@@ -142,8 +141,8 @@ func (d *decoder) start(values *fastjson.Value, at int64) {
 }
 
 func (d *decoder) exception(e *fastjson.Value) {
-	at, name, message := dialect.Time(e, "timestamp"), dialect.Text(e, "type"), dialect.Text(e, "value")
-	one := event.One{Kind: event.Error, Name: name, Time: at, Message: message, Stack: stack(e.GetArray("stacktrace", "frames"))}
+	at, name, message := dialect.Time(e, "timestamp"), d.r.Text(e, "type"), d.r.Text(e, "value")
+	one := event.One{Kind: event.Error, Name: name, Time: at, Message: message, Stack: d.r.Stack(e.GetArray("stacktrace", "frames"), false)}
 	src := d.src
 	switch {
 	case strings.EqualFold(name, "crash") && strings.HasPrefix(message, "ANR:"):
@@ -153,32 +152,20 @@ func (d *decoder) exception(e *fastjson.Value) {
 	default:
 		// Faro does not say whether an error was caught, but for what it
 		// copied from the console.
-		handled := strings.HasPrefix(message, "console.error:") || dialect.Text(e, "context", "handled") == "true"
-		one.Attrs = append(one.Attrs, dialect.Handled(handled))
+		handled := strings.HasPrefix(message, "console.error:") || d.r.Text(e, "context", "handled") == "true"
+		one.Attrs = d.r.List(dialect.Handled(handled))
 	}
 	if one.Kind != event.Error {
 		// A crash is told at the next launch, about the session before.
-		if id := dialect.Text(e, "context", "crashedSessionId"); id != "" {
+		if id := d.r.Own(e, "context", "crashedSessionId"); id != "" {
 			src.Session = id
 		}
 	}
 	d.b.Add(src, one)
 }
 
-// stack writes frames as browsers do, a line each.
-func stack(frames []*fastjson.Value) string {
-	var sb strings.Builder
-	for _, f := range frames {
-		if sb.Len() > event.MaxStack {
-			break
-		}
-		fmt.Fprintf(&sb, "at %s (%s:%s:%s)\n", dialect.Text(f, "function"), dialect.Path(dialect.Text(f, "filename")), dialect.Text(f, "lineno"), dialect.Text(f, "colno"))
-	}
-	return strings.TrimSuffix(sb.String(), "\n")
-}
-
 func (d *decoder) measurement(m *fastjson.Value) {
-	at, kind, values := dialect.Time(m, "timestamp"), dialect.Text(m, "type"), m.Get("values")
+	at, kind, values := dialect.Time(m, "timestamp"), d.r.Text(m, "type"), m.Get("values")
 	if kind == "app_startup" {
 		d.start(values, at)
 		return
@@ -189,10 +176,10 @@ func (d *decoder) measurement(m *fastjson.Value) {
 		return
 	}
 	obj.Visit(func(key []byte, v *fastjson.Value) {
-		name := string(key)
+		name := d.r.Words().Known(key)
 		f, ok := dialect.Number(v)
 		if kind == "web-vitals" {
-			one, isVital := dialect.Vital(name, f, at, dialect.TextAttr("rating", dialect.Text(m, "context", "rating")))
+			one, isVital := dialect.Vital(name, f, at, d.r.List(dialect.TextAttr("rating", d.r.Text(m, "context", "rating")))...)
 			switch {
 			case isVital && ok:
 				d.b.Add(d.src, one)
@@ -205,6 +192,6 @@ func (d *decoder) measurement(m *fastjson.Value) {
 			d.b.Reject(event.ReasonType, "measurements.values."+name, v.String(), "a number")
 			return
 		}
-		d.b.Add(d.src, event.One{Kind: event.Metric, Name: kind + "." + name, Time: at, Value: f, HasVal: true})
+		d.b.Add(d.src, event.One{Kind: event.Metric, Name: d.r.Join(kind, ".", name), Time: at, Value: f, HasVal: true})
 	})
 }

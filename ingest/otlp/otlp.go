@@ -4,10 +4,12 @@ import (
 	"mime"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/valyala/fastjson"
 
 	"serin.dev/serin/ingest/dialect"
+	"serin.dev/serin/ingest/intern"
 	"serin.dev/serin/internal/event"
 )
 
@@ -29,15 +31,14 @@ func Decode(r *dialect.Request) (dialect.Result, error) {
 	if strings.IndexByte(media, ';') >= 0 || strings.ToLower(media) != media {
 		media, _, _ = mime.ParseMediaType(media)
 	}
-	var groups []group
+	if signal != Traces && signal != Logs && signal != Metrics {
+		return dialect.Result{}, badSignal(signal)
+	}
+	d := decoders.Get().(*decoder)
+	d.b, d.r, d.m = dialect.NewBuilder(r), r, r.Words()
 	switch media {
 	case "application/x-protobuf", "application/protobuf":
-		read := map[string]func([]record, []byte) ([]record, bool){Traces: protoSpan, Logs: protoLog, Metrics: protoMetric}[signal]
-		if read == nil {
-			return dialect.Result{}, badSignal(signal)
-		}
-		var ok bool
-		if groups, ok = fromProto(r.Body, read); !ok {
+		if !d.protoBody(r.Body, signal) {
 			return dialect.Result{}, &dialect.Error{Reason: event.ReasonEncoding, Field: "body", Want: "a protobuf message of the signal " + signal}
 		}
 	default:
@@ -48,33 +49,11 @@ func Decode(r *dialect.Request) (dialect.Result, error) {
 		if v.Type() != fastjson.TypeObject {
 			return dialect.Result{}, &dialect.Error{Reason: event.ReasonType, Field: "body", Value: v.Type().String(), Want: "an object"}
 		}
-		switch signal {
-		case Traces:
-			groups = fromJSON(v.GetArray("resourceSpans"), "scopeSpans", "spans", jsonSpan)
-		case Logs:
-			groups = fromJSON(v.GetArray("resourceLogs"), "scopeLogs", "logRecords", jsonLog)
-		case Metrics:
-			groups = fromJSON(v.GetArray("resourceMetrics"), "scopeMetrics", "metrics", jsonMetric)
-		default:
-			return dialect.Result{}, badSignal(signal)
-		}
+		d.jsonBody(v, signal)
 	}
-	d := decoder{b: dialect.NewBuilder(r), r: r}
-	for i := range groups {
-		g := &groups[i]
-		base := d.source(g.resource)
-		for j := range g.records {
-			switch rec := &g.records[j]; signal {
-			case Traces:
-				d.span(base, rec)
-			case Logs:
-				d.log(base, rec)
-			case Metrics:
-				d.point(base, rec)
-			}
-		}
-	}
-	return d.b.Result(), nil
+	res := d.b.Result()
+	d.done()
+	return res, nil
 }
 
 func badSignal(signal string) error {
@@ -84,17 +63,72 @@ func badSignal(signal string) error {
 // Spans adds the spans of an array of resourceSpans that another protocol
 // carries. What the resources do not say is taken from base.
 func Spans(b *dialect.Builder, r *dialect.Request, resourceSpans *fastjson.Value, base dialect.Source) {
-	d := decoder{b: b, r: r}
-	for _, g := range fromJSON(resourceSpans.GetArray(), "scopeSpans", "spans", jsonSpan) {
-		for i := range g.records {
-			d.span(base, &g.records[i])
-		}
+	d := decoders.Get().(*decoder)
+	d.b, d.r, d.m = b, r, r.Words()
+	for _, g := range resourceSpans.GetArray() {
+		d.base = base
+		d.jsonScopes(g, Traces)
 	}
+	d.done()
 }
 
+// decoder decodes one body, a record at a time: what it reads into is used again
+// for the next record and the next body.
 type decoder struct {
-	b *dialect.Builder
-	r *dialect.Request
+	b        *dialect.Builder
+	r        *dialect.Request
+	m        *intern.Memory
+	base     dialect.Source // what the resource says
+	resource attrs
+	rec      record
+	points   []record // of one metric in protobuf, whose name may follow them
+}
+
+var decoders = sync.Pool{New: func() any { return new(decoder) }}
+
+// maxKept is how many attributes, events or points a decoder may have read into
+// and be kept: one large body is no reason to keep as much.
+const maxKept = 256
+
+// done gives a decoder back. One that has panicked, or has refused its body, is
+// not given back.
+func (d *decoder) done() {
+	if cap(d.resource) > maxKept || cap(d.rec.attrs) > maxKept || cap(d.rec.events) > maxKept || cap(d.points) > maxKept {
+		return
+	}
+	d.b, d.r, d.m = nil, nil, nil
+	decoders.Put(d)
+}
+
+// text returns a text that outlives the body: one copy of what repeats, unless it
+// is said to be of its record alone.
+func (d *decoder) text(b []byte, own bool) string {
+	if own {
+		return d.m.Own(b)
+	}
+	return d.m.Known(b)
+}
+
+// unique reports whether an attribute has another value for each session or
+// record, by its key.
+func unique(key string) bool {
+	switch key {
+	case "session.id", "user.id", "enduser.id", "user.hash", "app.installation.id":
+		return true
+	}
+	return false
+}
+
+// record takes a record that was read.
+func (d *decoder) record(signal string, r *record) {
+	switch signal {
+	case Traces:
+		d.span(d.base, r)
+	case Logs:
+		d.log(d.base, r)
+	case Metrics:
+		d.point(d.base, r)
+	}
 }
 
 // source reads who speaks from the resource.
@@ -277,7 +311,7 @@ func (d *decoder) log(s dialect.Source, r *record) {
 	case "browser.navigation", "browser.page_view", "app.screen.view", "view":
 		d.b.Add(s, event.One{Kind: event.View, Name: s.Ctx.Page, Time: at})
 	default:
-		d.b.Add(s, event.One{Kind: event.Event, Name: name, Time: at, Message: r.body, Attrs: own(r.attrs)})
+		d.b.Add(s, event.One{Kind: event.Event, Name: name, Time: at, Message: r.body, Attrs: d.own(r.attrs)})
 	}
 }
 
@@ -334,7 +368,7 @@ func (d *decoder) span(s dialect.Source, r *record) {
 		d.b.Add(s, event.One{Kind: event.Resource, Name: dialect.Path(r.attrs.get("http.url", "url.full").string()), Time: at, Value: duration(r), HasVal: true, Unit: "ms"})
 	case method != "" && (r.kind == 3 || r.kind == 0):
 		status, _ := r.attrs.get("http.response.status_code", "http.status_code").float()
-		d.b.Add(s, dialect.RequestEvent(method, r.attrs.get("url.full", "http.url", "url.path").string(), int(status), status == 0 && r.status == 2, duration(r), at))
+		d.b.Add(s, d.r.RequestEvent(method, r.attrs.get("url.full", "http.url", "url.path").string(), int(status), status == 0 && r.status == 2, duration(r), at))
 	case len(r.events) == 0:
 		d.b.Ignore("span")
 	}
@@ -357,7 +391,7 @@ func (d *decoder) point(s dialect.Source, r *record) {
 		d.b.Reject(event.ReasonMissing, r.name, "", "a point with a value or a sum")
 		return
 	}
-	e := event.One{Kind: event.Metric, Name: r.name, Unit: r.unit, Time: millis(r.start), Value: r.value, HasVal: true, Attrs: own(r.attrs)}
+	e := event.One{Kind: event.Metric, Name: r.name, Unit: r.unit, Time: millis(r.start), Value: r.value, HasVal: true, Attrs: d.own(r.attrs)}
 	if r.count > 0 {
 		e.Attrs = append(e.Attrs, event.Attr{Key: "count", Num: true, Number: r.count})
 	}
@@ -365,17 +399,19 @@ func (d *decoder) point(s dialect.Source, r *record) {
 }
 
 // own returns the attributes that are the record's own, and not columns.
-func own(as attrs) []event.Attr {
-	var out []event.Attr
-	for _, a := range as {
+func (d *decoder) own(as attrs) []event.Attr {
+	from := d.m.Begin()
+	for i := range as {
+		a := &as[i]
 		switch a.key {
 		case "session.id", "user.id", "enduser.id", "service.version", "url.full", "":
 			continue
 		}
+		out := d.m.Open(from)
 		if len(out) == event.MaxAttrs-1 || slices.ContainsFunc(out, func(o event.Attr) bool { return o.Key == a.key }) {
 			continue
 		}
-		out = append(out, event.Attr{Key: a.key, Text: a.val.text, Num: a.val.num, Number: a.val.number})
+		from = d.m.Add(from, event.Attr{Key: a.key, Text: a.val.text, Num: a.val.num, Number: a.val.number})
 	}
-	return out
+	return d.m.Keep(from, 0)
 }

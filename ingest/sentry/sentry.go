@@ -57,13 +57,13 @@ func Decode(r *dialect.Request) (dialect.Result, error) {
 	}
 	d := decoder{b: dialect.NewBuilder(r), r: r}
 	d.base.Sent = dialect.Time(v, "sent_at")
-	d.base.SDK = sdk(v.Get("sdk"))
+	d.base.SDK = d.sdk(v.Get("sdk"))
 	if d.base.SDK == "" {
 		d.base.SDK = r.Query("sentry_client")
 	}
-	d.base.Session = dialect.Text(v, "trace", "trace_id")
-	d.release(&d.base, dialect.Text(v, "trace", "release"))
-	d.base.Env = dialect.Text(v, "trace", "environment")
+	d.base.Session = d.r.Own(v, "trace", "trace_id")
+	d.release(&d.base, d.r.Text(v, "trace", "release"))
+	d.base.Env = d.r.Text(v, "trace", "environment")
 	dialect.Agent(&d.base.Ctx, r.Header["user-agent"])
 	for n := 0; len(bytes.TrimSpace(rest)) > 0; n++ {
 		if n == maxItems {
@@ -88,17 +88,17 @@ func Decode(r *dialect.Request) (dialect.Result, error) {
 		} else {
 			payload, rest, _ = bytes.Cut(rest, []byte("\n"))
 		}
-		d.item(dialect.Text(h, "type"), payload)
+		d.item(d.r.Text(h, "type"), payload)
 	}
 	return d.b.Result(), nil
 }
 
-func sdk(v *fastjson.Value) string {
-	name := dialect.Text(v, "name")
+func (d *decoder) sdk(v *fastjson.Value) string {
+	name := d.r.Text(v, "name")
 	if name == "" {
 		return ""
 	}
-	return name + "/" + dialect.Text(v, "version")
+	return d.r.Join(name, "/", d.r.Text(v, "version"))
 }
 
 type decoder struct {
@@ -160,7 +160,7 @@ func (d *decoder) item(kind string, payload []byte) {
 	case "client_report":
 		for _, e := range v.GetArray("discarded_events") {
 			n, _ := dialect.Number(e, "quantity")
-			d.b.Drop(dialect.Text(e, "category")+"/"+dialect.Text(e, "reason"), int64(n))
+			d.b.Drop(d.r.Text(e, "category")+"/"+d.r.Text(e, "reason"), int64(n))
 		}
 	}
 }
@@ -169,7 +169,7 @@ func (d *decoder) item(kind string, payload []byte) {
 // it says twice counts once, since a session fails a metric once.
 func (d *decoder) session(v *fastjson.Value) {
 	s := d.base
-	s.Session, s.User = dialect.Text(v, "sid"), dialect.Text(v, "did")
+	s.Session, s.User = d.r.Own(v, "sid"), d.r.Own(v, "did")
 	d.attrs(&s, v.Get("attrs"))
 	started, at := dialect.Time(v, "started"), dialect.Time(v, "timestamp")
 	if at == 0 {
@@ -178,15 +178,15 @@ func (d *decoder) session(v *fastjson.Value) {
 	if v.GetBool("init") {
 		d.b.Add(s, event.One{Kind: event.Session, Name: "start", Time: started})
 	}
-	d.outcome(s, dialect.Text(v, "status"), dialect.Text(v, "abnormal_mechanism"), at)
+	d.outcome(s, d.r.Text(v, "status"), d.r.Text(v, "abnormal_mechanism"), at)
 }
 
 func (d *decoder) attrs(s *dialect.Source, v *fastjson.Value) {
-	d.release(s, dialect.Text(v, "release"))
-	if env := dialect.Text(v, "environment"); env != "" {
+	d.release(s, d.r.Text(v, "release"))
+	if env := d.r.Text(v, "environment"); env != "" {
 		s.Env = env
 	}
-	dialect.Agent(&s.Ctx, dialect.Text(v, "user_agent"))
+	dialect.Agent(&s.Ctx, d.r.Text(v, "user_agent"))
 }
 
 func (d *decoder) outcome(s dialect.Source, status, mechanism string, at int64) {
@@ -194,7 +194,7 @@ func (d *decoder) outcome(s dialect.Source, status, mechanism string, at int64) 
 	case "crashed":
 		d.b.Add(s, event.One{Kind: event.Crash, Name: "session crashed", Time: at})
 	case "unhandled":
-		d.b.Add(s, event.One{Kind: event.Error, Name: "session unhandled", Time: at, Attrs: []event.Attr{dialect.Handled(false)}})
+		d.b.Add(s, event.One{Kind: event.Error, Name: "session unhandled", Time: at, Attrs: d.r.List(dialect.Handled(false))})
 	case "abnormal":
 		kind := event.Crash
 		if strings.HasPrefix(mechanism, "anr") {
@@ -214,7 +214,7 @@ func (d *decoder) aggregates(v *fastjson.Value) {
 	made := 0
 	for i, a := range v.GetArray("aggregates") {
 		started := dialect.Time(a, "started")
-		s.User = dialect.Text(a, "did")
+		s.User = d.r.Own(a, "did")
 		for _, status := range []string{"exited", "errored", "crashed", "abnormal", "unhandled"} {
 			for n := range a.GetInt(status) {
 				if made == maxAggregates {
@@ -233,32 +233,32 @@ func (d *decoder) aggregates(v *fastjson.Value) {
 // from reads the source of an event or a transaction.
 func (d *decoder) from(v *fastjson.Value) dialect.Source {
 	s := d.base
-	if name := sdk(v.Get("sdk")); name != "" {
+	if name := d.sdk(v.Get("sdk")); name != "" {
 		s.SDK = name
 	}
-	d.release(&s, dialect.Text(v, "release"))
-	if env := dialect.Text(v, "environment"); env != "" {
+	d.release(&s, d.r.Text(v, "release"))
+	if env := d.r.Text(v, "environment"); env != "" {
 		s.Env = env
 	}
 	for _, key := range []string{"id", "username", "email"} {
 		if s.User == "" {
-			s.User = dialect.Text(v, "user", key)
+			s.User = d.r.Own(v, "user", key)
 		}
 	}
-	if trace := dialect.Text(v, "contexts", "trace", "trace_id"); trace != "" {
+	if trace := d.r.Own(v, "contexts", "trace", "trace_id"); trace != "" {
 		s.Session = trace
 	}
 	if s.Session == "" {
-		s.Session = dialect.Text(v, "event_id")
+		s.Session = d.r.Own(v, "event_id")
 	}
-	s.Tenancy = dialect.Text(v, "tags", "serin.tenancy")
-	dialect.Agent(&s.Ctx, dialect.Text(v, "request", "headers", "User-Agent"))
-	s.Ctx.Page = dialect.Path(dialect.Text(v, "request", "url"))
-	if os := dialect.Text(v, "contexts", "os", "name"); os != "" {
-		major, _, _ := strings.Cut(dialect.Text(v, "contexts", "os", "version"), ".")
+	s.Tenancy = d.r.Text(v, "tags", "serin.tenancy")
+	dialect.Agent(&s.Ctx, d.r.Text(v, "request", "headers", "User-Agent"))
+	s.Ctx.Page = dialect.Path(d.r.Text(v, "request", "url"))
+	if os := d.r.Text(v, "contexts", "os", "name"); os != "" {
+		major, _, _ := strings.Cut(d.r.Text(v, "contexts", "os", "version"), ".")
 		s.Ctx.OS = strings.TrimSpace(os + " " + major)
 	}
-	switch p := dialect.Text(v, "platform"); p {
+	switch p := d.r.Text(v, "platform"); p {
 	case "", "javascript":
 	case "cocoa":
 		s.Ctx.Platform, s.Ctx.Device = "ios", "mobile"
@@ -272,13 +272,13 @@ func (d *decoder) from(v *fastjson.Value) dialect.Source {
 
 func (d *decoder) event(v *fastjson.Value) {
 	s, at := d.from(v), dialect.Time(v, "timestamp")
-	id := dialect.TextAttr("event_id", dialect.Text(v, "event_id"))
+	id := dialect.TextAttr("event_id", d.r.Own(v, "event_id"))
 	list := v.GetArray("exception", "values")
 	if list == nil {
 		list = v.GetArray("exception")
 	}
 	if len(list) == 0 || synthetic(list[len(list)-1]) {
-		d.b.Add(s, event.One{Kind: event.Event, Name: "message", Time: at, Message: message(v), Attrs: []event.Attr{id}})
+		d.b.Add(s, event.One{Kind: event.Event, Name: "message", Time: at, Message: d.message(v), Attrs: d.r.List(id)})
 		return
 	}
 	x := list[len(list)-1] // causes come first
@@ -286,9 +286,9 @@ func (d *decoder) event(v *fastjson.Value) {
 	if h := x.Get("mechanism", "handled"); h != nil {
 		handled = h.GetBool()
 	}
-	e := event.One{Kind: event.Error, Name: dialect.Text(x, "type"), Time: at, Message: dialect.Text(x, "value"), Stack: stack(x.GetArray("stacktrace", "frames"))}
-	level := dialect.Text(v, "level")
-	mechanism := dialect.Text(x, "mechanism", "type")
+	e := event.One{Kind: event.Error, Name: d.r.Text(x, "type"), Time: at, Message: d.r.Text(x, "value"), Stack: d.r.Stack(x.GetArray("stacktrace", "frames"), true)}
+	level := d.r.Text(v, "level")
+	mechanism := d.r.Text(x, "mechanism", "type")
 	switch {
 	case strings.EqualFold(mechanism, "anr") || strings.EqualFold(mechanism, "AppHang") || e.Name == "ApplicationNotResponding":
 		e.Kind = event.ANR
@@ -307,23 +307,13 @@ func synthetic(x *fastjson.Value) bool {
 	return dialect.Text(x, "type") == "" && x.GetBool("mechanism", "synthetic")
 }
 
-func message(v *fastjson.Value) string {
+func (d *decoder) message(v *fastjson.Value) string {
 	for _, path := range [][]string{{"message"}, {"message", "formatted"}, {"logentry", "formatted"}, {"logentry", "message"}} {
-		if m := dialect.Text(v, path...); m != "" {
+		if m := d.r.Text(v, path...); m != "" {
 			return m
 		}
 	}
 	return ""
-}
-
-// stack writes frames as browsers do, the innermost first; Sentry has it last.
-func stack(frames []*fastjson.Value) string {
-	var sb strings.Builder
-	for i := len(frames) - 1; i >= 0 && sb.Len() < event.MaxStack; i-- {
-		f := frames[i]
-		fmt.Fprintf(&sb, "at %s (%s:%s:%s)\n", dialect.Text(f, "function"), dialect.Path(dialect.Text(f, "filename")), dialect.Text(f, "lineno"), dialect.Text(f, "colno"))
-	}
-	return strings.TrimSuffix(sb.String(), "\n")
 }
 
 // inMS converts a measurement to the unit of vitals.
@@ -346,8 +336,8 @@ func (d *decoder) measurements(s dialect.Source, v *fastjson.Value, at int64) {
 	}
 	obj.Visit(func(key []byte, m *fastjson.Value) {
 		f, ok := dialect.Number(m, "value")
-		f = inMS(f, dialect.Text(m, "unit"))
-		name := string(key)
+		f = inMS(f, d.r.Text(m, "unit"))
+		name := d.r.Words().Known(key)
 		switch e, known := dialect.Vital(name, f, at); {
 		case known && ok:
 			d.b.Add(s, e)
@@ -361,9 +351,9 @@ func (d *decoder) measurements(s dialect.Source, v *fastjson.Value, at int64) {
 
 func (d *decoder) transaction(v *fastjson.Value) {
 	s, start, end := d.from(v), dialect.Time(v, "start_timestamp"), dialect.Time(v, "timestamp")
-	op := dialect.Text(v, "contexts", "trace", "op")
+	op := d.r.Text(v, "contexts", "trace", "op")
 	if op == "pageload" || op == "navigation" || op == "ui.load" {
-		name := dialect.Path(dialect.Text(v, "transaction"))
+		name := dialect.Path(d.r.Text(v, "transaction"))
 		d.b.Add(s, event.One{Kind: event.View, Name: name, Time: start, Value: float64(max(end-start, 0)), HasVal: true, Unit: "ms"})
 	} else {
 		d.b.Ignore("transaction")
@@ -375,24 +365,24 @@ func (d *decoder) transaction(v *fastjson.Value) {
 		f1, _ := dialect.Number(sp, "timestamp")
 		attr := func(keys ...string) string {
 			for _, k := range keys {
-				if t := dialect.Text(sp, "data", k); t != "" {
+				if t := d.r.Text(sp, "data", k); t != "" {
 					return t
 				}
 			}
 			return ""
 		}
-		d.span(s, dialect.Text(sp, "op"), dialect.Text(sp, "description"), dialect.Text(sp, "status"), f0, f1, attr)
+		d.span(s, d.r.Text(sp, "op"), d.r.Text(sp, "description"), d.r.Text(sp, "status"), f0, f1, attr)
 	}
 }
 
 // spanV1 takes a span item of its own, by which versions 8 to 10 send INP.
 func (d *decoder) spanV1(v *fastjson.Value) {
 	s := d.base
-	if trace := dialect.Text(v, "trace_id"); trace != "" {
+	if trace := d.r.Own(v, "trace_id"); trace != "" {
 		s.Session = trace
 	}
-	d.release(&s, dialect.Text(v, "data", "release"))
-	s.User = dialect.Text(v, "data", "user")
+	d.release(&s, d.r.Text(v, "data", "release"))
+	s.User = d.r.Own(v, "data", "user")
 	end := dialect.Time(v, "timestamp")
 	if v.Get("measurements") == nil {
 		d.b.Ignore("span")
@@ -404,14 +394,14 @@ func (d *decoder) spanV1(v *fastjson.Value) {
 func (d *decoder) spanV2(v *fastjson.Value) {
 	attr := func(keys ...string) string {
 		for _, k := range keys {
-			if t := dialect.Text(v, "attributes", k, "value"); t != "" {
+			if t := d.r.Text(v, "attributes", k, "value"); t != "" {
 				return t
 			}
 		}
 		return ""
 	}
 	s := d.base
-	if trace := dialect.Text(v, "trace_id"); trace != "" {
+	if trace := d.r.Own(v, "trace_id"); trace != "" {
 		s.Session = trace
 	}
 	d.release(&s, attr("sentry.release"))
@@ -444,7 +434,7 @@ func (d *decoder) spanV2(v *fastjson.Value) {
 		d.b.Add(s, event.One{Kind: event.View, Name: s.Ctx.Page, Time: dialect.Millis(start), Value: max(end-start, 0) * 1e3, HasVal: true, Unit: "ms"})
 		return
 	}
-	d.span(s, op, dialect.Text(v, "name"), dialect.Text(v, "status"), start, end, attr)
+	d.span(s, op, d.r.Text(v, "name"), d.r.Text(v, "status"), start, end, attr)
 }
 
 // span takes the spans that are client events in their own right; start and
@@ -461,12 +451,12 @@ func (d *decoder) span(s dialect.Source, op, description, status string, start, 
 			target = u
 		}
 		code, _ := strconv.Atoi(attr("http.response.status_code"))
-		d.b.Add(s, dialect.RequestEvent(method, target, code, code == 0 && (status == "internal_error" || status == "error"), ms, at))
+		d.b.Add(s, d.r.RequestEvent(method, target, code, code == 0 && (status == "internal_error" || status == "error"), ms, at))
 	case strings.HasPrefix(op, "resource."):
 		if u := attr("url.full", "url"); u != "" {
 			description = u
 		}
-		d.b.Add(s, event.One{Kind: event.Resource, Name: dialect.Path(description), Time: at, Value: ms, HasVal: true, Unit: "ms", Attrs: []event.Attr{dialect.TextAttr("initiator", strings.TrimPrefix(op, "resource."))}})
+		d.b.Add(s, event.One{Kind: event.Resource, Name: dialect.Path(description), Time: at, Value: ms, HasVal: true, Unit: "ms", Attrs: d.r.List(dialect.TextAttr("initiator", strings.TrimPrefix(op, "resource.")))})
 	case op == "ui.long-task" || op == "ui.long-animation-frame" || op == "ui.long_task" || op == "ui.long_animation_frame":
 		d.b.Add(s, event.One{Kind: event.LongTask, Name: "longtask", Time: at, Value: ms, HasVal: true, Unit: "ms"})
 	default:

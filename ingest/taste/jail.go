@@ -5,18 +5,13 @@ import (
 	"slices"
 	"sync"
 	"time"
-
-	"github.com/VictoriaMetrics/metrics"
 )
 
 // The bounds of the quarantine.
 const (
-	maxEntries  = 64
-	maxHeld     = 8 << 20 // bytes of bodies
-	maxNames    = 4096    // fingerprints that are refused at once
-	burst       = 20      // quarantined bodies of one key within burstTime trip its breaker
-	burstTime   = 10 * time.Second
-	breakerTime = 30 * time.Second
+	maxEntries = 64
+	maxHeld    = 8 << 20 // bytes of bodies
+	maxNames   = 4096    // fingerprints that are refused at once
 )
 
 // Entry is one quarantined body.
@@ -38,18 +33,16 @@ type jail struct {
 	length time.Duration
 	now    func() time.Time
 
-	mu      sync.Mutex
-	until   map[uint64]term
-	ring    []Entry
-	held    int
-	next    int64
-	hits    map[string][]time.Time // of quarantined fingerprints, by key
-	tripped map[string]time.Time
-	keys    map[string]int // quarantined fingerprints of a key
+	mu    sync.Mutex
+	until map[uint64]term
+	ring  []Entry
+	held  int
+	next  int64
+	keys  map[string]int // quarantined fingerprints of a key
 }
 
 func newJail(length time.Duration, now func() time.Time) *jail {
-	return &jail{length: length, now: now, until: map[uint64]term{}, hits: map[string][]time.Time{}, tripped: map[string]time.Time{}, keys: map[string]int{}}
+	return &jail{length: length, now: now, until: map[uint64]term{}, keys: map[string]int{}}
 }
 
 // term is how long a fingerprint is refused, and whose it is.
@@ -67,19 +60,11 @@ func (j *jail) forget(fp uint64) {
 	}
 }
 
-// check refuses what is quarantined, and everything of a key whose breaker is
-// open. After its time a breaker lets bodies through again; the next burst opens
-// it anew. A body's form is looked at only where its key has one in the jail.
+// check refuses what is quarantined. A body's form is looked at only where its key
+// has one in the jail.
 func (j *jail) check(form func() uint64, key string) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	now := j.now()
-	if t, ok := j.tripped[key]; ok {
-		if now.Before(t) {
-			return ErrTripped
-		}
-		delete(j.tripped, key)
-	}
 	if j.keys[key] == 0 {
 		return nil
 	}
@@ -88,18 +73,10 @@ func (j *jail) check(form func() uint64, key string) error {
 	if !ok {
 		return nil
 	}
-	if !now.Before(t.until) {
+	if !j.now().Before(t.until) {
 		j.forget(fp)
 		return nil
 	}
-	hits := slices.DeleteFunc(j.hits[key], func(t time.Time) bool { return now.Sub(t) > burstTime })
-	hits = append(hits, now)
-	if len(hits) >= burst {
-		j.tripped[key] = now.Add(breakerTime)
-		hits = nil
-		metrics.GetOrCreateCounter("serin_taste_breakers_total").Inc()
-	}
-	j.hits[key] = hits
 	return ErrQuarantined
 }
 

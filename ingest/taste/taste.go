@@ -30,7 +30,6 @@ import (
 var (
 	ErrPoison      = errors.New("the body killed its tasters")
 	ErrQuarantined = errors.New("bodies of this form are quarantined")
-	ErrTripped     = errors.New("too many quarantined bodies with this key")
 	ErrBusy        = errors.New("no taster is free")
 )
 
@@ -164,9 +163,6 @@ func (p *Pool) Taste(ctx context.Context, s Sample, q []byte) (a []byte, err err
 	form := func() uint64 { return Fingerprint(s.Protocol, s.Key, s.Body) }
 	if err := p.jail.check(form, s.Key); err != nil {
 		result = "quarantined"
-		if errors.Is(err, ErrTripped) {
-			result = "tripped"
-		}
 		return nil, err
 	}
 	j := &job{ctx: ctx, q: q, answer: make(chan answered, 1)}
@@ -194,15 +190,11 @@ func (p *Pool) Taste(ctx context.Context, s Sample, q []byte) (a []byte, err err
 	return got.a, nil
 }
 
-// Refused returns the error with which [Pool.Taste] would refuse a sample
-// untasted: [ErrQuarantined], [ErrTripped] or none. It is for bodies that need
-// no taster.
+// Refused returns [ErrQuarantined] where [Pool.Taste] would refuse a sample
+// untasted. It is for bodies that need no taster.
 func (p *Pool) Refused(s Sample) error {
 	err := p.jail.check(func() uint64 { return Fingerprint(s.Protocol, s.Key, s.Body) }, s.Key)
-	switch {
-	case errors.Is(err, ErrTripped):
-		results["tripped"].Inc()
-	case err != nil:
+	if err != nil {
 		results["quarantined"].Inc()
 	}
 	return err
@@ -220,7 +212,7 @@ func (p *Pool) mine(tenant string) []int {
 
 var results = func() map[string]*metrics.Counter {
 	all := map[string]*metrics.Counter{}
-	for _, r := range []string{"ok", "poison", "quarantined", "tripped", "busy"} {
+	for _, r := range []string{"ok", "poison", "quarantined", "busy"} {
 		all[r] = metrics.GetOrCreateCounter(`serin_taste_total{result="` + r + `"}`)
 	}
 	return all

@@ -50,7 +50,7 @@ const (
 	ReasonBusy     Reason = "busy"          // the journal is short of room or time
 	ReasonPoison   Reason = "poison"        // decoding the body killed what decoded it
 	ReasonJail     Reason = "quarantine"    // bodies of this form did so before
-	ReasonBreaker  Reason = "breaker"       // too many of those with this key
+	ReasonBreaker  Reason = "breaker"       // too many of those from this network with this key
 	ReasonQuota    Reason = "quota"         // the tenant is so far past its quota that the body was not read
 	ReasonPrivacy  Reason = "privacy"       // the client asks not to be observed, and its tenant heeds that
 )

@@ -1,4 +1,8 @@
-package beacon
+// Package intern is where decoders keep the texts and attributes that they give
+// out: what repeats from body to body is one copy, so that whatever is behind a
+// decoder can tell it by where it is in memory, and what does not shares
+// allocations.
+package intern
 
 import (
 	"strings"
@@ -21,10 +25,11 @@ const (
 	nearSize = 256
 )
 
-// memory is where decoded texts and attributes live. Nothing that it gave out
-// is written again, so beacons may outlive the next Decode; what they keep
-// alive is at most a chunk more than they say.
-type memory struct {
+// Memory is where decoded texts and attributes live. Nothing that it gave out
+// is written again, so beacons may outlive the next body; what they keep alive
+// is at most a chunk more than they say. The zero Memory is ready. It is not safe
+// for concurrent use.
+type Memory struct {
 	table map[string]string
 	near  [nearSize]string // by a weak hash; each a text that was given out
 	bytes int
@@ -32,11 +37,11 @@ type memory struct {
 	attrs []event.Attr // the rest of a chunk of attributes: its length is what is given out
 }
 
-// intern returns b as a string and allocates only if b is new. It is for what
+// Known returns b as a string and allocates only if b is new. It is for what
 // repeats from beacon to beacon: names, context, keys.
-func (m *memory) intern(b []byte) string {
+func (m *Memory) Known(b []byte) string {
 	if len(b) == 0 || len(b) > maxInternedText {
-		return m.text(b)
+		return m.Own(b)
 	}
 	// Most names are the same few hundred: a glance at the one place where such
 	// a name was last seen costs a third of a look-up in the table.
@@ -49,7 +54,7 @@ func (m *memory) intern(b []byte) string {
 	return s
 }
 
-func (m *memory) find(b []byte) string {
+func (m *Memory) find(b []byte) string {
 	if s, ok := m.table[string(b)]; ok { // the compiler makes no string of b here
 		return s
 	}
@@ -66,9 +71,9 @@ func (m *memory) find(b []byte) string {
 	return s
 }
 
-// text returns b as a string. It is for what does not repeat: sessions,
+// Own returns b as a string. It is for what does not repeat: sessions,
 // messages, ids. Small ones share an allocation.
-func (m *memory) text(b []byte) string {
+func (m *Memory) Own(b []byte) string {
 	if len(b) == 0 {
 		return ""
 	}
@@ -84,20 +89,31 @@ func (m *memory) text(b []byte) string {
 	return m.chunk.String()[from:]
 }
 
-// room makes room for one more attribute behind the open ones, which begin at
-// from, and returns where they begin now.
-func (m *memory) room(from int) int {
-	if len(m.attrs) < cap(m.attrs) {
-		return from
+// Begin returns where a list of attributes begins that is open from now on.
+func (m *Memory) Begin() int { return len(m.attrs) }
+
+// Open returns the attributes of the list that begins at from. They may move
+// with the next one that is added.
+func (m *Memory) Open(from int) []event.Attr { return m.attrs[from:] }
+
+// Add adds an attribute to the open list, which begins at from, and returns where
+// that begins now.
+func (m *Memory) Add(from int, a event.Attr) int {
+	if len(m.attrs) == cap(m.attrs) {
+		open := m.attrs[from:]
+		m.attrs = append(make([]event.Attr, 0, max(attrChunk, 2*len(open))), open...)
+		from = 0
 	}
-	open := m.attrs[from:]
-	m.attrs = append(make([]event.Attr, 0, max(attrChunk, 2*len(open))), open...)
-	return 0
+	m.attrs = append(m.attrs, a)
+	return from
 }
 
-// keep closes the open attributes, which begin at from, gives them out, and
-// leaves out those whose bit is set in nulls.
-func (m *memory) keep(from int, nulls uint64) []event.Attr {
+// Drop forgets the open list, which begins at from.
+func (m *Memory) Drop(from int) { m.attrs = m.attrs[:from] }
+
+// Keep closes the open list, which begins at from, and gives it out without those
+// whose bit is set in nulls; nil where none is left. A list has at most 64.
+func (m *Memory) Keep(from int, nulls uint64) []event.Attr {
 	open := m.attrs[from:]
 	n := 0
 	for i := range open {
