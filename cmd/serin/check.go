@@ -7,21 +7,28 @@ import (
 	"io"
 	"os"
 
+	"serin.dev/serin/analysis/openslo"
 	"serin.dev/serin/analysis/policyfile"
 )
 
-// check reads a configuration, a policy or a rollout as serve would, and
-// reports all its faults. Policies and rollouts say at their head what they
-// are.
+// check reads a configuration, a policy, a rollout or OpenSLO files as serve
+// would, and reports all faults. All but configurations say at their head what they
+// are; a folder has OpenSLO files.
 func check(_ context.Context, args []string, stdout, stderr io.Writer) error {
 	fs := flag.NewFlagSet("check", flag.ContinueOnError)
 	rest, err := parse(fs, args, 1, stderr)
 	if err != nil {
 		return err
 	}
+	if info, err := os.Stat(rest[0]); err == nil && info.IsDir() {
+		return checkObjectives(rest[0], stdout, stderr)
+	}
 	data, err := os.ReadFile(rest[0])
 	if err != nil {
 		return fmt.Errorf("read: %w", err)
+	}
+	if openslo.Is(data) {
+		return checkObjectives(rest[0], stdout, stderr)
 	}
 	switch kind, _ := policyfile.Kind(data); kind {
 	case "":
@@ -51,6 +58,13 @@ func check(_ context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	if _, err := c.policies(); err != nil {
 		return fmt.Errorf("%s:\n%w", rest[0], err)
+	}
+	_, notes, err := c.objectives()
+	if err != nil {
+		return fmt.Errorf("%s:\n%w", rest[0], err)
+	}
+	for _, n := range notes {
+		fmt.Fprintln(stderr, "note:", n)
 	}
 	fmt.Fprintf(stdout, "%s: %d tenants, no faults\n", rest[0], len(c.Tenants))
 	return nil

@@ -59,15 +59,16 @@ type journalConfig struct {
 }
 
 type tenantConfig struct {
-	ID       string          `yaml:"id"`
-	Quota    quotaConfig     `yaml:"quota,omitempty"`
-	Scrub    scrubConfig     `yaml:"scrub,omitempty"` // take emails, tokens, queries and the like out of texts
-	Privacy  privacyConfig   `yaml:"privacy,omitempty"`
-	Limits   limitsConfig    `yaml:"limits,omitempty"`
-	Keys     []keyConfig     `yaml:"keys,omitempty"`
-	Tokens   []tokenConfig   `yaml:"tokens,omitempty"`
-	Webhooks []webhookConfig `yaml:"webhooks,omitempty"`
-	Policies []string        `yaml:"policies,omitempty"` // files of policies that rollouts may name; paths are relative to where serin runs
+	ID         string          `yaml:"id"`
+	Quota      quotaConfig     `yaml:"quota,omitempty"`
+	Scrub      scrubConfig     `yaml:"scrub,omitempty"` // take emails, tokens, queries and the like out of texts
+	Privacy    privacyConfig   `yaml:"privacy,omitempty"`
+	Limits     limitsConfig    `yaml:"limits,omitempty"`
+	Keys       []keyConfig     `yaml:"keys,omitempty"`
+	Tokens     []tokenConfig   `yaml:"tokens,omitempty"`
+	Webhooks   []webhookConfig `yaml:"webhooks,omitempty"`
+	Objectives string          `yaml:"objectives,omitempty"` // file or folder of OpenSLO files; relative to where serin runs
+	Policies   []string        `yaml:"policies,omitempty"`   // files of policies that rollouts may name; paths are relative to where serin runs
 }
 
 // quotaConfig is in events per second; 0 is no bound.

@@ -34,7 +34,8 @@ func TestForeignTenantReadsNothing(t *testing.T) {
 		time.Sleep(50 * time.Millisecond)
 	}
 	bodies := map[string]string{"/v1/rollouts": strings.Replace(testRollout, `"r1"`, `"theirs"`, 1),
-		"/v1/rollouts/{id}/stage": `{"stage":0}`, "/v1/rollouts/{id}/shadow": `{"policy":{}}`, "/v1/rollouts/{id}/override": `{"decision":"promote","why":"I can"}`}
+		"/v1/rollouts/{id}/stage": `{"stage":0}`, "/v1/rollouts/{id}/shadow": `{"policy":{}}`, "/v1/rollouts/{id}/override": `{"decision":"promote","why":"I can"}`,
+		"/v1/slos/{id}/exception": fmt.Sprintf(`{"why":"I can","until":%q}`, time.Now().Add(time.Hour).Format(time.RFC3339))}
 	ask := func(method, path, token string) (int, string) {
 		req, err := http.NewRequestWithContext(t.Context(), method, s.url()+strings.Replace(path, "{id}", "r1", 1), strings.NewReader(bodies[path]))
 		if err != nil {

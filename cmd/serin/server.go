@@ -37,6 +37,7 @@ type server struct {
 	tenants  *tenant.Directory
 	targets  []webhook.Target
 	policies analysis.Policies
+	slos     analysis.Objectives
 	journal  *journal.Journal
 	events   *journal.Log
 	control  *journal.Log
@@ -68,6 +69,14 @@ func newServer(ctx context.Context, c config, logger *slog.Logger) (_ *server, e
 	}
 	if s.policies, err = c.policies(); err != nil {
 		return nil, fmt.Errorf("configuration:\n%w", err)
+	}
+	objectives, notes, err := c.objectives()
+	if err != nil {
+		return nil, fmt.Errorf("configuration:\n%w", err)
+	}
+	s.slos = objectives
+	for _, n := range notes {
+		logger.Warn("objectives", "note", n.String())
 	}
 	defer func() {
 		if err != nil {
@@ -215,7 +224,7 @@ func (s *server) controlOnce(ctx context.Context) error {
 		return err
 	}
 	engine, err := analysis.Open(ctx, analysis.Options{Events: s.events, Control: s.control, Segments: segments,
-		Checkpoint: s.c.path("checkpoint"), SealAfter: s.c.SealAfter, Policies: s.policies, Logger: s.logger.With("part", "analysis")})
+		Checkpoint: s.c.path("checkpoint"), SealAfter: s.c.SealAfter, Policies: s.policies, Objectives: s.slos, Logger: s.logger.With("part", "analysis")})
 	if err != nil {
 		return err
 	}

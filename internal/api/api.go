@@ -87,6 +87,11 @@ func (a *API) table() []route {
 		{Route{"POST", "/v1/rollouts/{id}/shadow", tenant.Releaser}, a.shadow, false},
 		{Route{"GET", "/v1/rollouts/{id}/verdict", tenant.Viewer}, a.verdict, false},
 		{Route{"GET", "/v1/rollouts/{id}/evidence", tenant.Viewer}, a.evidence, false},
+		{Route{"GET", "/v1/slos", tenant.Viewer}, a.slos, false},
+		{Route{"GET", "/v1/slos/{id}", tenant.Viewer}, a.slo, false},
+		{Route{"GET", "/v1/slos/{id}/who", tenant.Viewer}, a.who, false},
+		{Route{"GET", "/v1/slos/{id}/gate", tenant.Viewer}, a.gate, false},
+		{Route{"POST", "/v1/slos/{id}/exception", tenant.Releaser}, a.except, false},
 		{Route{"GET", "/v1/events", tenant.Viewer}, a.events, false},
 		{Route{"GET", "/v1/quarantine", tenant.Admin}, a.quarantined, true},
 		{Route{"GET", "/v1/quarantine/{id}", tenant.Admin}, a.quarantinedBody, true},
@@ -136,11 +141,11 @@ func (a *API) guard(rt route) http.HandlerFunc {
 func (a *API) explain(w http.ResponseWriter, r *http.Request, access tenant.Access, err error) {
 	var bad *badRequest
 	switch {
-	case errors.Is(err, analysis.ErrNotFound):
+	case errors.Is(err, analysis.ErrNotFound), errors.Is(err, analysis.ErrNoObjective):
 		fail(w, http.StatusNotFound, "not_found", err.Error())
 	case errors.Is(err, analysis.ErrExists), errors.Is(err, analysis.ErrStage), errors.Is(err, analysis.ErrEnded):
 		fail(w, http.StatusConflict, "conflict", err.Error())
-	case errors.As(err, &bad), errors.Is(err, canary.ErrInvalid):
+	case errors.As(err, &bad), errors.Is(err, canary.ErrInvalid), errors.Is(err, analysis.ErrException):
 		fail(w, http.StatusBadRequest, "invalid", err.Error())
 	default:
 		a.o.Logger.Error("request failed", "tenant", access.Tenant.String(), "method", r.Method, "path", r.URL.Path, "error", err)
