@@ -71,7 +71,7 @@ func poisson(r *rand.Rand, mean float64) int {
 // an objective. BenchmarkFalsePages has more of them.
 func TestFalsePages(t *testing.T) {
 	const years = 1
-	for _, target := range []float64{0.9, 0.99} {
+	for _, target := range []float64{0.99, 0.999} {
 		incidents := 0
 		for seed := range uint64(years) {
 			incidents += falsePages(t, target, seed)

@@ -23,6 +23,7 @@ func backtest(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 	tenantName := fs.String("tenant", "", "`tenant` of the rollout")
 	policy := fs.String("policy", "", "`file` of a policy to try in place of the recorded one: what would have differed is printed")
 	all := fs.Bool("all", false, "with a policy: of all of the tenant's rollouts, none is named")
+	objective := fs.Bool("slo", false, "what is named is an objective, whose states are recomputed")
 	want := 1
 	if slices.Contains(args, "--all") || slices.Contains(args, "-all") {
 		want = 0
@@ -42,6 +43,9 @@ func backtest(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 	if *policy != "" {
 		return tryPolicy(ctx, s, *tenantName, rest, *policy, stdout)
 	}
+	if *objective {
+		return backtestSLO(ctx, s, *tenantName, rest[0], stdout)
+	}
 	replayed, err := analysis.Backtest(ctx, s, *tenantName, rest[0])
 	if err != nil {
 		return err
@@ -57,6 +61,28 @@ func backtest(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 			r.Again.Reasons[0].Code, float64(r.Again.LogEHarm), r.Again.Sessions.Canary, r.Again.Sessions.Baseline, same)
 	}
 	fmt.Fprintf(stdout, "%d verdicts recomputed, %d differ\n", len(replayed), differ)
+	if differ > 0 {
+		return exit(1)
+	}
+	return nil
+}
+
+// backtestSLO recomputes the recorded states of an objective.
+func backtestSLO(ctx context.Context, s *segment.Store, tenantName, name string, stdout io.Writer) error {
+	replayed, err := analysis.BacktestSLO(ctx, s, tenantName, name)
+	if err != nil {
+		return err
+	}
+	differ := 0
+	for _, r := range replayed {
+		same := "equal"
+		if !r.Equal {
+			same = fmt.Sprintf("DIFFERS: given %d bad of %d: %s", r.Given.Budget.Bad, r.Given.Budget.Total, r.Given.Sentence)
+			differ++
+		}
+		fmt.Fprintf(stdout, "%s  %3d  %-12s  bad %d of %d  %-8s  %s\n", r.Given.At.Format(time.RFC3339), r.Given.Number, r.Given.Group, r.Again.Budget.Bad, r.Again.Budget.Total, r.Again.Action, same)
+	}
+	fmt.Fprintf(stdout, "%d states recomputed, %d differ\n", len(replayed), differ)
 	if differ > 0 {
 		return exit(1)
 	}

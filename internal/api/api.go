@@ -167,11 +167,11 @@ func (a *API) guard(rt route) http.HandlerFunc {
 func (a *API) explain(w http.ResponseWriter, r *http.Request, access tenant.Access, err error) {
 	var bad *badRequest
 	switch {
-	case errors.Is(err, analysis.ErrNotFound):
+	case errors.Is(err, analysis.ErrNotFound), errors.Is(err, analysis.ErrNoObjective):
 		fail(w, http.StatusNotFound, "not_found", err.Error())
 	case errors.Is(err, analysis.ErrExists), errors.Is(err, analysis.ErrStage), errors.Is(err, analysis.ErrEnded), errors.Is(err, analysis.ErrBasis), errors.Is(err, analysis.ErrRelease):
 		fail(w, http.StatusConflict, "conflict", err.Error())
-	case errors.As(err, &bad), errors.Is(err, canary.ErrInvalid):
+	case errors.As(err, &bad), errors.Is(err, canary.ErrInvalid), errors.Is(err, analysis.ErrException):
 		fail(w, http.StatusBadRequest, "invalid", err.Error())
 	default:
 		a.o.Logger.Error("request failed", "tenant", access.Tenant.String(), "method", r.Method, "path", r.URL.Path, "error", err)
