@@ -6,7 +6,7 @@ GO_FILES := $(shell find cmd ingest analysis alerting internal -name '*.go' -not
 FOREIGN := sdk-js/e2e/foreign/node_modules/.package-lock.json
 SDK_FILES := $(shell find sdk-js/src -name '*.ts') sdk-js/scripts/build.mjs sdk-js/package-lock.json
 
-.PHONY: help demo run test test-go test-sdk test-e2e bench bench-ingest fuzz fuzz-long golden captures lint clean
+.PHONY: help demo run test test-go test-sdk test-e2e interop bench bench-ingest fuzz fuzz-long golden captures lint clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -27,6 +27,13 @@ test-sdk: sdk-js/node_modules/.package-lock.json
 
 test-e2e: $(BIN) $(SDK) $(FOREIGN)
 	cd sdk-js && SERIN_BIN=$(CURDIR)/$(BIN) npm run e2e
+
+interop: $(BIN) internal/interop/openfeature/node_modules/.package-lock.json ## delivery tools' own code against a built server: Argo Rollouts, Flagger, OpenFeature, CloudEvents
+	cd internal/interop && go vet ./... && SERIN_BIN=$(CURDIR)/$(BIN) go test -timeout 10m ./...
+	cd internal/interop/openfeature && SERIN_BIN=$(CURDIR)/$(BIN) npm test
+
+internal/interop/openfeature/node_modules/.package-lock.json: internal/interop/openfeature/package-lock.json
+	cd internal/interop/openfeature && npm ci --no-audit --no-fund
 
 lint: ## formatting and go vet
 	@unformatted=$$(gofmt -l cmd ingest analysis alerting internal); \
@@ -63,7 +70,7 @@ captures: $(BIN) $(FOREIGN) ## record anew what the SDKs of others send
 	go test ./ingest -run '^TestCaptures$$' -update
 
 clean: ## remove what was built
-	rm -rf bin sdk-js/dist sdk-js/node_modules sdk-js/e2e/foreign/node_modules
+	rm -rf bin sdk-js/dist sdk-js/node_modules sdk-js/e2e/foreign/node_modules internal/interop/openfeature/node_modules
 
 $(BIN): $(GO_FILES)
 	go build -o $@ ./cmd/serin

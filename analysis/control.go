@@ -24,13 +24,17 @@ type Record struct {
 	Force    *canary.Force    `json:"force,omitempty"`
 	Verdict  *verdict.Verdict `json:"verdict,omitempty"`
 	Delivery *Delivery        `json:"delivery,omitempty"`
+	Change   *Change          `json:"change,omitempty"`
 }
 
 // Delivery says how the delivery of one message to one target ended.
 type Delivery struct {
 	Target  string `json:"target"`
 	Message string `json:"message"`
-	Outcome string `json:"outcome"`
+	Outcome string `json:"outcome"` // delivered, expired, refused, overtaken; or replay: somebody wants it told again
+	Tries   int    `json:"tries,omitempty"`
+	Status  int    `json:"status,omitempty"` // HTTP's, of the last try
+	Who     string `json:"who,omitempty"`    // of a replay
 }
 
 // The types of records.
@@ -40,6 +44,7 @@ const (
 	TypeOverride = "override"
 	TypeVerdict  = "verdict"
 	TypeDelivery = "delivery"
+	TypeDocument = "document" // a document was changed; the id is KIND/NAME
 	// TypeShadow begins, or without a rollout ends, the trial of another policy
 	// beside the active one; TypeShadowVerdict is what it says.
 	TypeShadow        = "shadow"

@@ -17,6 +17,7 @@ import (
 	"sync"
 	"time"
 
+	"serin.dev/serin/analysis/canary"
 	"serin.dev/serin/analysis/session"
 	"serin.dev/serin/analysis/verdict"
 	"serin.dev/serin/internal/event"
@@ -43,8 +44,13 @@ type Options struct {
 	SealAfter       time.Duration // longest time between seals; default 10 s
 	SealRows        int           // rows that force a seal; default 200,000
 	Policies        Policies      // that rollouts may name
-	Logger          *slog.Logger
-	Now             func() time.Time // default time.Now
+	// Documents are the kinds of files that are kept, each with what checks a text and
+	// returns the name that it has.
+	Documents map[string]func(text []byte) (name string, err error)
+	// ParsePolicy reads a document of [KindPolicy].
+	ParsePolicy func(text []byte) (canary.Policy, error)
+	Logger      *slog.Logger
+	Now         func() time.Time // default time.Now
 }
 
 // Engine is the analysis of one process. Its methods are safe for concurrent
@@ -63,8 +69,9 @@ type Engine struct {
 	records   map[rolloutKey][]Record // commands and verdicts, for people and the backtest
 	ledgered  map[rolloutKey]int      // how many records the ledger beside the segments has
 	recent    map[string]*ring        // by tenant
-	delivered map[deliveryKey]bool
-	changed   chan struct{} // closed and replaced at every new verdict
+	delivered map[deliveryKey]Told    // the newest report on each
+	documents map[string]*documents   // by tenant
+	changed   chan struct{}           // closed and replaced at every new verdict
 
 	checkpointed time.Time     // when the newest checkpoint was written
 	cost         time.Duration // and how long that took
@@ -107,7 +114,7 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 		o.Now = time.Now
 	}
 	e := &Engine{o: o, metrics: newMetricSet(), latest: map[rolloutKey]*issued{}, records: map[rolloutKey][]Record{},
-		ledgered: map[rolloutKey]int{}, recent: map[string]*ring{}, delivered: map[deliveryKey]bool{}, changed: make(chan struct{}), pending: map[batch.Partition]*batch.Batch{}}
+		ledgered: map[rolloutKey]int{}, recent: map[string]*ring{}, delivered: map[deliveryKey]Told{}, documents: map[string]*documents{}, changed: make(chan struct{}), pending: map[batch.Partition]*batch.Batch{}}
 	cp, err := loadCheckpoint(o.Checkpoint)
 	if err != nil {
 		return nil, err
@@ -164,8 +171,10 @@ func (e *Engine) restore(r placed) {
 		if t := e.fold.Tests[k.shadow()]; t != nil {
 			t.Latch(r.Verdict)
 		}
+	case r.Type == TypeDocument:
+		e.changedDocument(r.Record)
 	case r.Type == TypeDelivery:
-		e.delivered[deliveryKey{r.Tenant, r.Delivery.Target, r.Delivery.Message}] = true
+		e.reported(r.Record)
 	}
 }
 
@@ -325,7 +334,7 @@ func (e *Engine) record(ctx context.Context, r Record) (uint64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("record %s of %s: %w", r.Type, r.ID, err)
 	}
-	if r.Type != TypeDelivery { // which is no part of what verdicts rest on
+	if r.Type != TypeDelivery && r.Type != TypeDocument { // which are no part of what verdicts rest on
 		k := rolloutKey{r.Tenant, r.ID}
 		e.records[k] = append(e.records[k], r)
 	}

@@ -46,6 +46,7 @@ func (f *fold) beacon(s *session.Session, first bool, b *batch.Batch, lo, hi int
 		if t == nil {
 			continue
 		}
+		t.Observe(s, e, b, lo, hi)
 		for _, m := range failed {
 			t.Fail(e, m)
 		}

@@ -32,7 +32,11 @@ func busy(t testing.TB) canary.Rollout {
 	t.Helper()
 	r := canary.Rollout{ID: "r", App: "shop", Change: "release/2", Canary: "2", Baseline: "1", Stages: []canary.Stage{{Weight: 0.3, Deadline: canary.Duration(time.Hour)}},
 		Policy: canary.Policy{Epoch: canary.Duration(time.Second), SilenceAfter: canary.Duration(3 * time.Second), ReportAfter: canary.Duration(8 * time.Second), Tenants: "env", Settle: 1,
-			Guardrails: map[string]canary.Guardrail{"error_free": {Unit: canary.UnitUser}, "lcp_good": {Direction: canary.DirectionEither}}}}
+			Guardrails: map[string]canary.Guardrail{"error_free": {Unit: canary.UnitUser}, "lcp_good": {Direction: canary.DirectionEither}, "requests_ok": {Evidence: canary.EvidenceTwoSample},
+				"lcp_p75":         {Kind: canary.KindQuantile, Metric: "vital/LCP", Quantile: 0.75},
+				"inp_mean":        {Kind: canary.KindMean, Metric: "vital/INP", Bound: 5000, Margin: 300, Take: canary.TakeMax},
+				"cls_mean":        {Kind: canary.KindMean, Metric: "vital/CLS", Margin: 100, Take: canary.TakeLast},
+				"errors_per_view": {Kind: canary.KindRatio, Metric: "error", Per: "exposure", Margin: 0.1}}}}
 	if err := r.Normalize(); err != nil {
 		t.Fatal(err)
 	}

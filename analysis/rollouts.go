@@ -32,14 +32,14 @@ type Status struct {
 // Create registers a rollout; sessions count from now on. It answers
 // [canary.ErrInvalid] or [ErrExists].
 func (e *Engine) Create(ctx context.Context, id tenant.ID, r canary.Rollout) (Status, error) {
-	if err := e.o.Policies.resolve(id.String(), &r); err != nil {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err := e.policies(id.String()).resolve(id.String(), &r); err != nil {
 		return Status{}, err
 	}
 	if err := r.Normalize(); err != nil {
 		return Status{}, err
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
 	k := rolloutKey{id.String(), r.ID}
 	if e.exists(k) {
 		return Status{}, fmt.Errorf("id %q: %w", r.ID, ErrExists)
@@ -120,7 +120,7 @@ func (e *Engine) Shadow(ctx context.Context, id tenant.ID, rollout string, p *ca
 	if p != nil {
 		shadow := t.Rollout
 		shadow.Policy = *p
-		if err := e.o.Policies.resolve(k.Tenant, &shadow); err != nil {
+		if err := e.policies(k.Tenant).resolve(k.Tenant, &shadow); err != nil {
 			return Status{}, err
 		}
 		shadow, err := t.Under(shadow.Policy)

@@ -23,6 +23,17 @@ func Worth(prev, v *verdict.Verdict) bool {
 	return v.Decision != verdict.Hold || slices.Contains(dataOff, leading(v))
 }
 
+// Overtaken reports whether a verdict must not be told any more, since a newer
+// one was given: a promote that is none any more, and anything but a rollback
+// once there is one.
+func Overtaken(decision verdict.Decision, number uint64, newest *verdict.Verdict) bool {
+	if newest == nil || newest.Number <= number {
+		return false
+	}
+	return decision == verdict.Promote && newest.Decision != verdict.Promote ||
+		decision != verdict.Rollback && newest.Decision == verdict.Rollback
+}
+
 // dataOff are the leading reasons of holds that somebody should look at.
 var dataOff = []verdict.Code{verdict.SampleRatio, verdict.Stale, verdict.Override, verdict.Instruments, verdict.UnequalLoss,
 	verdict.Missing, verdict.Influence, verdict.Advisory}

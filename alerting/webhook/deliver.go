@@ -25,7 +25,15 @@ const (
 	Delivered Outcome = "delivered" // the receiver answered 2xx
 	Expired   Outcome = "expired"   // it was of no use any more
 	Refused   Outcome = "refused"   // the receiver answered 410: it wants no more
+	Overtaken Outcome = "overtaken" // something newer says another thing
 )
+
+// Report is how the telling of a message went.
+type Report struct {
+	Outcome Outcome
+	Tries   int
+	Status  int // of the last try; 0: there was no answer
+}
 
 // Outbox is the durable list of what is to be told. Record is durable when it
 // returns; a crash before it means that the message is told again.
@@ -33,7 +41,10 @@ type Outbox interface {
 	// Undelivered returns what is not recorded yet, oldest first in each stream.
 	Undelivered(ctx context.Context, tenant, target string) ([]Message, error)
 	// Record keeps how the telling ended.
-	Record(ctx context.Context, tenant, target string, m Message, o Outcome) error
+	Record(ctx context.Context, tenant, target string, m Message, r Report) error
+	// Overtaken reports whether something newer makes a message one that must
+	// not be told any more.
+	Overtaken(tenant, target string, m Message) bool
 	// Changed is closed when there may be something new; ask again for the next.
 	Changed() <-chan struct{}
 }
@@ -183,15 +194,15 @@ func (d *Deliverer) label(name string, t Target) string {
 // stream tells messages one after the other.
 func (d *Deliverer) stream(ctx context.Context, t Target, messages []Message) ended {
 	for _, m := range messages {
-		outcome, ok := d.message(ctx, t, m)
+		r, ok := d.message(ctx, t, m)
 		if !ok {
 			return ended{}
 		}
-		if err := d.o.Outbox.Record(ctx, t.Tenant, t.Name, m, outcome); err != nil {
+		if err := d.o.Outbox.Record(ctx, t.Tenant, t.Name, m, r); err != nil {
 			return ended{err: fmt.Errorf("record message %s: %w", m.ID, err)}
 		}
-		metrics.GetOrCreateCounter(fmt.Sprintf("serin_webhook_deliveries_total{tenant=%q,target=%q,outcome=%q}", t.Tenant, t.Name, outcome)).Inc()
-		if outcome == Refused {
+		metrics.GetOrCreateCounter(fmt.Sprintf("serin_webhook_deliveries_total{tenant=%q,target=%q,outcome=%q}", t.Tenant, t.Name, r.Outcome)).Inc()
+		if r.Outcome == Refused {
 			return ended{gone: true}
 		}
 	}
@@ -200,25 +211,26 @@ func (d *Deliverer) stream(ctx context.Context, t Target, messages []Message) en
 
 // message tries until it is clear how the telling ends; ok is false when ctx
 // ended before.
-func (d *Deliverer) message(ctx context.Context, t Target, m Message) (_ Outcome, ok bool) {
+func (d *Deliverer) message(ctx context.Context, t Target, m Message) (_ Report, ok bool) {
+	last := 0
 	for try := 0; ; try++ {
 		wait := schedule[min(try, len(schedule)-1)]
 		wait = time.Duration(float64(wait) * (1 - jitter + 2*jitter*rand.Float64()))
-		if wait > 0 {
-			select {
-			case <-ctx.Done():
-				return "", false
-			case <-time.After(wait):
-			}
+		switch overtaken, err := d.wait(ctx, t, m, wait); {
+		case err != nil:
+			return Report{}, false
+		case overtaken:
+			return Report{Overtaken, try, last}, true
 		}
 		if !m.Urgent && d.o.Now().After(m.ExpiresAt) {
 			d.o.Logger.Warn("a verdict was not told in time", "tenant", t.Tenant, "target", t.Name, "message", m.ID, "tries", try)
-			return Expired, true
+			return Report{Expired, try, last}, true
 		}
 		status, after, err := d.attempt(ctx, t, m)
 		if ctx.Err() != nil {
-			return "", false
+			return Report{}, false
 		}
+		last = status
 		result := "failed"
 		if err == nil {
 			result = strconv.Itoa(status/100) + "xx"
@@ -226,17 +238,40 @@ func (d *Deliverer) message(ctx context.Context, t Target, m Message) (_ Outcome
 		metrics.GetOrCreateCounter(fmt.Sprintf("serin_webhook_attempts_total{tenant=%q,target=%q,result=%q}", t.Tenant, t.Name, result)).Inc()
 		switch {
 		case err == nil && status/100 == 2:
-			return Delivered, true
+			return Report{Delivered, try + 1, status}, true
 		case err == nil && status == http.StatusGone:
-			return Refused, true
+			return Report{Refused, try + 1, status}, true
 		}
 		d.o.Logger.Warn("a verdict was not told; it is tried again", "tenant", t.Tenant, "target", t.Name, "message", m.ID, "try", try+1, "status", status, "error", err)
-		if after > 0 {
-			select {
-			case <-ctx.Done():
-				return "", false
-			case <-time.After(after):
-			}
+		switch overtaken, err := d.wait(ctx, t, m, after); {
+		case err != nil:
+			return Report{}, false
+		case overtaken:
+			return Report{Overtaken, try + 1, last}, true
+		}
+	}
+}
+
+// wait waits, and no longer than until the message is overtaken: a rollback must
+// not wait behind a promote that its receiver does not take, nor that promote be
+// told after it. The error is the context's.
+func (d *Deliverer) wait(ctx context.Context, t Target, m Message, length time.Duration) (overtaken bool, err error) {
+	timer := time.NewTimer(length)
+	defer timer.Stop()
+	for {
+		changed := d.o.Outbox.Changed()
+		if d.o.Outbox.Overtaken(t.Tenant, t.Name, m) {
+			return true, nil
+		}
+		if length <= 0 {
+			return false, ctx.Err()
+		}
+		select {
+		case <-ctx.Done():
+			return false, ctx.Err()
+		case <-timer.C:
+			length = 0 // and a last look
+		case <-changed:
 		}
 	}
 }

@@ -8,7 +8,6 @@ package webhook
 
 import (
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -57,6 +56,7 @@ func (Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 type Target struct {
 	Tenant, Name, URL string
 	Secrets           []Secret // the first is the newest; several while one is rotated
+	Format            Format   // empty: Standard
 }
 
 // Check reports what is wrong with the target's URL and secrets.
@@ -82,20 +82,15 @@ type Message struct {
 	Time      time.Time // when it came to be
 	ExpiresAt time.Time // after which telling it is of no use, unless it is urgent
 	Urgent    bool      // told for as long as the outbox has it
-	Body      []byte    // JSON
+	Number    uint64    // of the verdict; a stream's rise
+	Decision  verdict.Decision
+	Body      []byte // JSON
 }
 
-// Payload returns the body that tells a verdict.
-func Payload(v *verdict.Verdict) ([]byte, error) {
-	b, err := json.Marshal(struct {
-		Type      string           `json:"type"`
-		Timestamp time.Time        `json:"timestamp"`
-		Data      *verdict.Verdict `json:"data"`
-	}{"verdict", v.IssuedAt, v})
-	if err != nil {
-		return nil, fmt.Errorf("write verdict %d of %s: %w", v.Number, v.Rollout, err)
-	}
-	return b, nil
+// Key returns the tenant and the rollout that a message is about.
+func (m Message) Key() (tenant, rollout string) {
+	tenant, rollout, _ = strings.Cut(m.Stream, "/")
+	return tenant, rollout
 }
 
 // sign returns the headers of one try: the time is the try's, as the standard
@@ -114,7 +109,7 @@ func (t Target) sign(m Message, now time.Time) (http.Header, error) {
 		signatures = append(signatures, sig)
 	}
 	h := http.Header{}
-	h.Set("Content-Type", "application/json")
+	h.Set("Content-Type", t.Format.contentType())
 	h.Set("User-Agent", "serin-webhook/1")
 	h.Set(standardwebhooks.HeaderWebhookID, m.ID)
 	h.Set(standardwebhooks.HeaderWebhookTimestamp, fmt.Sprint(now.Unix()))

@@ -22,6 +22,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"serin.dev/serin/alerting/policy"
 	"serin.dev/serin/analysis/verdict"
 )
 
@@ -173,7 +174,7 @@ func TestInternalAddressesAreNotReached(t *testing.T) {
 }
 
 func TestPayload(t *testing.T) {
-	b, err := Payload(&verdict.Verdict{Version: 1, Rollout: "r", Number: 3, Decision: verdict.Rollback, LogEHarm: verdict.Bound(math.Inf(1)), IssuedAt: time.Unix(0, 0).UTC()})
+	b, err := Payload(Standard, "m", &verdict.Verdict{Version: 1, Rollout: "r", Number: 3, Decision: verdict.Rollback, LogEHarm: verdict.Bound(math.Inf(1)), IssuedAt: time.Unix(0, 0).UTC()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -201,15 +202,23 @@ func (m *memory) Undelivered(context.Context, string, string) ([]Message, error)
 	return slices.Clone(m.waiting), nil
 }
 
-func (m *memory) Record(_ context.Context, _, _ string, msg Message, o Outcome) error {
+func (m *memory) Record(_ context.Context, _, _ string, msg Message, r Report) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.fail != nil {
 		return m.fail
 	}
 	m.waiting = slices.DeleteFunc(m.waiting, func(w Message) bool { return w.ID == msg.ID })
-	m.told = append(m.told, msg.ID+"="+string(o))
+	m.told = append(m.told, msg.ID+"="+string(r.Outcome))
 	return nil
+}
+
+func (m *memory) Overtaken(_, _ string, msg Message) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.ContainsFunc(m.waiting, func(w Message) bool {
+		return w.Stream == msg.Stream && policy.Overtaken(msg.Decision, msg.Number, &verdict.Verdict{Number: w.Number, Decision: w.Decision})
+	})
 }
 
 func (m *memory) Changed() <-chan struct{} {
@@ -339,6 +348,40 @@ func TestOutcomes(t *testing.T) {
 	})
 }
 
+// TestRollbackOvertakes has a receiver that takes nothing for a while. A rollback
+// that comes meanwhile is told at once, and the promote before it never again.
+func TestRollbackOvertakes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		promote, back := message("promote", "r"), urgent("rollback", "r")
+		promote.Number, promote.Decision = 1, verdict.Promote
+		promote.ExpiresAt = time.Now().Add(time.Hour)
+		back.Number, back.Decision = 2, verdict.Rollback
+		box := newMemory(promote)
+		var issued time.Time
+		go func() {
+			time.Sleep(20 * time.Second) // within the wait of 30 s
+			issued = time.Now()
+			box.put(back)
+		}()
+		f, err := deliver(t, box, 5*time.Minute, func(id string, _ int) (int, http.Header) {
+			if id == "promote" {
+				return 503, http.Header{"Retry-After": {"3600"}}
+			}
+			return 200, nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := fmt.Sprint(box.outcomes()); got != "[promote=overtaken rollback=delivered]" {
+			t.Errorf("%s", got)
+		}
+		last := len(f.order) - 1
+		if f.order[last] != "rollback" || f.times[last].Sub(issued) > time.Second {
+			t.Errorf("told: %v at %v, issued at %v", f.order, f.times, issued)
+		}
+	})
+}
+
 func TestRetryAfter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, err := deliver(t, newMemory(urgent("a", "r")), 5*time.Minute, func(_ string, try int) (int, http.Header) {
@@ -445,5 +488,27 @@ func TestOverTheNetwork(t *testing.T) {
 	cancel()
 	if err := <-ended; err != nil || fmt.Sprint(box.outcomes()) != "[m1=delivered]" {
 		t.Errorf("%v, %v", box.outcomes(), err)
+	}
+}
+
+func TestFormats(t *testing.T) {
+	v := &verdict.Verdict{Version: 1, Tenant: "own", App: "shop web", Rollout: "r-2.4.1", Number: 3, Decision: verdict.Promote, IssuedAt: time.Unix(1_764_000_000, 0).UTC(), LogEHarm: verdict.Unknown}
+	for name, want := range map[string]string{
+		"":            `{"type":"verdict","timestamp":"2025-11-24T16:00:00Z","data":{"v":1`,
+		"standard":    `{"type":"verdict","timestamp":"2025-11-24T16:00:00Z","data":{"v":1`,
+		"cloudevents": `{"specversion":"1.0","id":"m","source":"/tenants/own/apps/shop%20web","type":"dev.serin.verdict.promote","subject":"r-2.4.1","time":"2025-11-24T16:00:00Z","datacontenttype":"application/json","data":{"v":1`,
+		"cdevents":    `{"context":{"specversion":"0.5.1","id":"m","source":"/tenants/own/apps/shop%20web","type":"dev.cdeventsx.serin-canaryverdict.issued.0.1.0","timestamp":"2025-11-24T16:00:00Z"},"subject":{"id":"r-2.4.1"`,
+	} {
+		f, err := ParseFormat(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := Payload(f, "m", v)
+		if err != nil || !strings.HasPrefix(string(got), want) || !json.Valid(got) {
+			t.Errorf("%q: %s, %v; want it to begin %s", name, got, err, want)
+		}
+	}
+	if _, err := ParseFormat("xml"); err == nil {
+		t.Error("a format that is none is accepted")
 	}
 }

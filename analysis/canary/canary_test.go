@@ -63,8 +63,10 @@ func simulateAs(t *testing.T, r Rollout, seed uint64, sessions int, weight float
 		if admission == session.First {
 			test.Enter(s, b, lo)
 		}
-		for _, m := range table.Fold(s, b, lo, b.Len()) {
-			for _, e := range s.Enrolled {
+		failed := table.Fold(s, b, lo, b.Len())
+		for _, e := range s.Enrolled {
+			test.Observe(s, e, b, lo, b.Len())
+			for _, m := range failed {
 				test.Fail(e, m)
 			}
 		}

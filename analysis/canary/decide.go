@@ -6,7 +6,6 @@ import (
 	"strings"
 	"time"
 
-	"serin.dev/serin/analysis/session"
 	"serin.dev/serin/analysis/verdict"
 )
 
@@ -129,7 +128,7 @@ func (t *Test) state(v *verdict.Verdict, q Question) state {
 	}
 	switch {
 	case s.harmed():
-		s.harmIsOnes = t.influence(v, s.needed, func(failer, _ *Network) float64 { return t.harm(failer) })
+		s.harmIsOnes = t.influence(v, s.needed, func(failer, sender *Network) float64 { return t.harm(failer, sender) })
 	case s.safe():
 		if t.influence(v, math.Log(1/p.Beta), t.weakest) {
 			s.fault = &verdict.Reason{Code: verdict.Influence}
@@ -169,10 +168,11 @@ func (t *Test) fault(v *verdict.Verdict) *verdict.Reason {
 		return reason(verdict.Missing, "%s: %d of %d canary sessions and %d of %d of the baseline's: the arms are not measured alike, so that what is left cannot be compared",
 			losing[l.Name], l.Lost.Canary, l.Sessions.Canary, l.Lost.Baseline, l.Sessions.Baseline)
 	}
-	for m, f := range v.Findings {
-		g := t.guardrail(session.Metric(m))
+	for i := range v.Findings {
+		f := &v.Findings[i]
+		g := t.Rollout.Policy.Guardrails[f.Guardrail]
 		if !g.critical() && float64(f.LogEHarm) >= v.LogNeeded {
-			return reason(verdict.Advisory, "%s are %s as common on the canary; that guardrail is not critical, so it does not roll back", failing[f.Guardrail], times(f.Effect))
+			return reason(verdict.Advisory, "%s on the canary; that guardrail is not critical, so it does not roll back", harmOn(f))
 		}
 	}
 	return nil

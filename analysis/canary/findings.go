@@ -38,16 +38,22 @@ func (t *Test) findings(v *verdict.Verdict) (harm float64) {
 		}
 		v.Findings = append(v.Findings, f)
 	}
-	return evalue.Mean(logs, weights)
+	moreLogs, moreWeights := t.numberFindings(v)
+	return evalue.Mean(append(logs, moreLogs...), append(weights, moreWeights...))
 }
 
 // harm returns the log of the evidence of harm of the whole rollout without a
-// network, or with all where it is nil.
-func (t *Test) harm(drop *Network) float64 {
+// network that fails and sends, or with all where it is nil.
+func (t *Test) harm(failer, sender *Network) float64 {
 	var logs, weights []float64
 	for m := range session.Metrics {
 		if g, ok := t.Rollout.Policy.Guardrails[m.String()]; ok && g.critical() {
-			logs, weights = append(logs, t.harmOf(m, drop)), append(weights, g.Weight)
+			logs, weights = append(logs, t.harmOf(m, failer)), append(weights, g.Weight)
+		}
+	}
+	for i := range t.Numbers {
+		if g := t.rule(i); g.critical() {
+			logs, weights = append(logs, t.harmOfNumber(i, sender)), append(weights, g.Weight)
 		}
 	}
 	return evalue.Mean(logs, weights)
@@ -71,11 +77,11 @@ const (
 func (t *Test) harmOf(m session.Metric, drop *Network) float64 {
 	hidden := math.Inf(-1)
 	for rank, k := range t.ranked {
-		hidden = logSum(hidden, t.worse(m, t.marks(k, m, drop))-math.Log(float64((rank+1)*(rank+2))))
+		hidden = logSum(hidden, t.harmIn(k, m, drop)-math.Log(float64((rank+1)*(rank+2))))
 	}
 	// Strata that did not appear yet stand at 1.
 	hidden = logSum(hidden, -math.Log(float64(len(t.Strata)+1)))
-	shared := t.worse(m, t.pooled(m, drop))
+	shared := t.harmShared(m, drop)
 	placed := logSum(shared+math.Log(weightShared), hidden+math.Log(weightHidden))
 	if t.Rollout.Policy.Tenants == "" {
 		return placed
@@ -90,6 +96,41 @@ func (t *Test) harmOf(m session.Metric, drop *Network) float64 {
 		logs = nil
 	}
 	return logSum(placed+math.Log(1-weightCustomer), evalue.SomeOf(logs)+math.Log(weightCustomer))
+}
+
+// harmIn returns the log of the harm e-process of a guardrail in one stratum.
+func (t *Test) harmIn(k int, m session.Metric, drop *Network) float64 {
+	if t.paired(m) {
+		harm, _ := t.pairOf(k, m, drop)
+		return harm
+	}
+	return t.worse(m, t.marks(k, m, drop))
+}
+
+// harmShared returns that of an effect that all strata share.
+func (t *Test) harmShared(m session.Metric, drop *Network) (sum float64) {
+	if !t.paired(m) {
+		return t.worse(m, t.pooled(m, drop))
+	}
+	for _, k := range t.ranked {
+		harm, _ := t.pairOf(k, m, drop)
+		sum += harm
+	}
+	return sum
+}
+
+// safeByRatio returns the log of the e-process against the null that the canary
+// is worse by the margin or more: of the odds, or with two samples of the
+// probability.
+func (t *Test) safeByRatio(m session.Metric, g Guardrail, drop *Network) (sum float64) {
+	if !t.paired(m) {
+		return t.grid.Safety(t.pooled(m, drop), g.Margin)
+	}
+	for _, k := range t.ranked {
+		_, safe := t.pairOf(k, m, drop)
+		sum += safe
+	}
+	return sum
 }
 
 // worse returns the log of the e-process against the null that the canary is
@@ -152,7 +193,7 @@ func (t *Test) proofs(m session.Metric, g Guardrail, failer, sender *Network) (r
 	}
 	ok := max(matured-failed, 0)
 	pass, fail := floorFactors(g)
-	return t.grid.Safety(t.pooled(m, failer), g.Margin), float64(ok)*pass + float64(failed)*fail
+	return t.safeByRatio(m, g, failer), float64(ok)*pass + float64(failed)*fail
 }
 
 // floorFactors returns the log likelihood ratios of a session that passes and of
@@ -169,6 +210,11 @@ func (t *Test) weakest(failer, sender *Network) float64 {
 	for m := range session.Metrics {
 		if g, ok := t.Rollout.Policy.Guardrails[m.String()]; ok && !g.Optional {
 			least = min(least, t.safeOf(m, failer, sender))
+		}
+	}
+	for i := range t.Numbers {
+		if g := t.rule(i); !g.Optional {
+			least = min(least, t.safeOfNumber(i, sender))
 		}
 	}
 	return least
@@ -243,6 +289,7 @@ func (t *Test) effect(m evalue.Marks) verdict.Effect {
 // one of them, or for one customer.
 type suspect struct {
 	metric   session.Metric
+	number   int // of a guardrail on values; -1: of the metric
 	stratum  int // -1: not of one
 	customer int // likewise
 	logE     float64
@@ -253,33 +300,53 @@ type suspect struct {
 // evidence counts for a rollback, so that a rollback that one guardrail alone
 // brings about names it. Guardrails that are not critical have none.
 func (t *Test) suspects(v *verdict.Verdict) (all []suspect, weights []float64) {
-	places := 1.0
-	if len(t.Strata) > 1 { // else the one stratum says the same
-		places++
+	// One stratum by itself says what all share.
+	shared, hidden, customer := weightShared, weightHidden, 0.0
+	if len(t.Strata) == 1 {
+		shared, hidden = 0, 1
 	}
 	if len(t.Parts) > 0 {
-		places++
+		customer = weightCustomer
 	}
+	// 1/((k+1)(k+2)) over the strata that are there, scaled to sum to 1.
+	n := float64(len(t.Strata))
+	part := func(rank int) float64 { return (n + 1) / n / float64((rank+1)*(rank+2)) }
 	for i, f := range v.Findings {
-		m, _ := session.ParseMetric(f.Guardrail)
-		g := t.guardrail(m)
+		g := t.Rollout.Policy.Guardrails[f.Guardrail]
+		m, isRate := session.ParseMetric(f.Guardrail)
 		if !g.critical() {
 			continue
 		}
-		weight := g.Weight / places
-		add := func(stratum, customer int, marks evalue.Marks, weight float64) {
-			all, weights = append(all, suspect{m, stratum, customer, t.worse(m, marks), i}), append(weights, weight)
+		number := -1
+		if !isRate {
+			number = i - (len(v.Findings) - len(t.Numbers))
 		}
-		if len(t.Strata) > 1 {
-			add(-1, -1, t.pooled(m, nil), weight)
+		add := func(stratum, customer int, logE, weight float64) {
+			all, weights = append(all, suspect{m, number, stratum, customer, logE, i}), append(weights, weight)
+		}
+		if !isRate {
+			// Customers are told apart in shares of sessions alone.
+			if shared > 0 {
+				add(-1, -1, t.sharedHarm(number, nil), g.Weight*shared)
+			}
+			for rank, k := range t.ranked {
+				e := 0.0
+				if d := t.measured(number, k, nil); d != nil {
+					e = d.harm(&g)
+				}
+				add(k, -1, e, g.Weight*hidden*part(rank))
+			}
+			continue
+		}
+		weight := g.Weight * (1 - customer)
+		if shared > 0 {
+			add(-1, -1, t.harmShared(m, nil), weight*shared)
 		}
 		for rank, k := range t.ranked {
-			// 1/((k+1)(k+2)) over the strata that are there, scaled to sum to 1.
-			n := float64(len(t.Strata))
-			add(k, -1, t.Strata[k].Marks[m], weight*(n+1)/n/float64((rank+1)*(rank+2)))
+			add(k, -1, t.harmIn(k, m, nil), weight*hidden*part(rank))
 		}
 		for k := range t.Parts {
-			add(-1, k, t.Parts[k].Marks[m], weight/float64(len(t.Parts)))
+			add(-1, k, t.worse(m, t.Parts[k].Marks[m]), g.Weight*customer/float64(len(t.Parts)))
 		}
 	}
 	return all, weights
@@ -291,6 +358,19 @@ func (t *Test) finding(v *verdict.Verdict, s suspect) verdict.Finding {
 	f.LogEHarm, f.LogESafe, f.Margin, f.Required, f.Blamed = verdict.Bound(s.logE), 0, 0, false, false
 	marks := evalue.Marks{}
 	switch {
+	case s.number >= 0 && s.stratum >= 0:
+		g := t.rule(s.number)
+		f.Stratum, f.Sessions = t.Strata[s.stratum].Name, arms([2]int64{})
+		if d := t.measured(s.number, s.stratum, nil); d != nil {
+			f.Effect = verdict.Effect{Ratio: verdict.Unknown, Lo: verdict.Unknown, Hi: verdict.Unknown, Alpha: intervalAlpha}
+			d.show(&g, []evalue.AdjustedMeans{d.Sums}, &f)
+			f.Sessions = arms(d.counted(&g))
+		}
+		return f
+	case s.number >= 0:
+		was := v.Findings[s.finding]
+		f.LogESafe, f.Margin, f.Required = was.LogESafe, was.Margin, was.Required
+		return f
 	case s.stratum >= 0:
 		st := &t.Strata[s.stratum]
 		f.Stratum, f.Sessions, f.Failures, marks = st.Name, arms(st.Sessions), arms(st.Failures[s.metric]), st.Marks[s.metric]

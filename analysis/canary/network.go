@@ -24,6 +24,7 @@ type Network struct {
 	Sessions [2]int64                  // by arm: baseline, canary
 	Failures [session.Metrics][2]int64 //
 	Removals []Removal
+	Shares   []Share // of the guardrails on values, since the stage began
 }
 
 // Removal is what leaving out a network's failures does to the evidence on one
@@ -32,6 +33,8 @@ type Removal struct {
 	Metric  session.Metric
 	Stratum int
 	Marks   evalue.Marks // to be added
+	// Harm and Safe are to be added to the logs of a [evalue.TwoSample].
+	Harm, Safe float64
 }
 
 // Networks are the networks with the highest counts: the space-saving sketch of
@@ -91,13 +94,19 @@ func (n *Networks) remove(prefix string, m session.Metric, stratum int, without,
 	}
 	without.Canary -= with.Canary
 	without.Baseline -= with.Baseline
-	for i := range network.Removals {
-		if r := &network.Removals[i]; r.Metric == m && r.Stratum == stratum {
-			r.Marks.Merge(without)
-			return
+	network.removal(m, stratum).Marks.Merge(without)
+}
+
+// removal returns what leaving the network out does to a guardrail in a stratum,
+// which is made on first sight.
+func (n *Network) removal(m session.Metric, stratum int) *Removal {
+	for i := range n.Removals {
+		if r := &n.Removals[i]; r.Metric == m && r.Stratum == stratum {
+			return r
 		}
 	}
-	network.Removals = append(network.Removals, Removal{m, stratum, without})
+	n.Removals = append(n.Removals, Removal{Metric: m, Stratum: stratum})
+	return &n.Removals[len(n.Removals)-1]
 }
 
 // apply adds to the marks of a guardrail in a stratum what leaving out the

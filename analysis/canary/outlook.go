@@ -42,7 +42,13 @@ func (t *Test) outlook(v *verdict.Verdict, q Question) {
 	known, slowest := true, int64(0)
 	for i := range v.Findings {
 		f := &v.Findings[i]
-		m, _ := session.ParseMetric(f.Guardrail)
+		m, isRate := session.ParseMetric(f.Guardrail)
+		if !isRate || t.paired(m) { // how fast its evidence grows is not known
+			if f.Required && float64(f.LogESafe) < math.Log(1/p.Beta) {
+				known = false
+			}
+			continue
+		}
 		g := t.guardrail(m)
 		failing := float64(now.Failures[m][0]+now.Failures[m][1]-t.Before.Failures[m][0]-t.Before.Failures[m][1]) / float64(canary) // of both arms, per canary session
 		if f.Required && float64(f.LogESafe) < math.Log(1/p.Beta) {

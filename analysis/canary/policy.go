@@ -5,6 +5,7 @@ import (
 	"math"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
 
 	"serin.dev/serin/analysis/session"
@@ -27,7 +28,29 @@ const (
 // is harm.
 const (
 	DirectionIncrease = "increase"
-	DirectionEither   = "either" // fewer failures too, as of a metric that has gone blind
+	DirectionDecrease = "decrease" // fewer: of values of which more is better
+	DirectionEither   = "either"   // fewer failures too, as of a metric that has gone blind
+)
+
+// The kinds of guardrails. One without a kind is a share of sessions that fail.
+const (
+	KindQuantile = "quantile" // of one value of each session or user, to a bucket of 4.4 %
+	KindMean     = "mean"     // of one value of each
+	KindRatio    = "ratio"    // of sums of two metrics, such as errors per view
+)
+
+// What is taken of a session or user that has several values.
+const (
+	TakeFirst = "first"
+	TakeLast  = "last"
+	TakeMax   = "max"
+	TakeSum   = "sum"
+)
+
+// The evidence of a guardrail that is a share of sessions.
+const (
+	EvidenceCounts    = "counts"     // that of failures, given how many sessions were at risk: exact for rare ones, at once
+	EvidenceTwoSample = "two_sample" // that of sessions of the age of report_after, failed or not: for what fails often, or an allocation that nobody plans
 )
 
 // What a verdict that rests on one network leads to.
@@ -51,6 +74,14 @@ type Guardrail struct {
 	Critical  *bool   `json:"critical,omitempty"`  // its harm rolls back; true. Harm of one that is not critical holds
 	Direction string  `json:"direction,omitempty"` // increase or either; increase
 	Unit      string  `json:"unit,omitempty"`      // session or user; session
+	Evidence  string  `json:"evidence,omitempty"`  // counts or two_sample, of a share of sessions; by the allocation
+
+	Kind     string  `json:"kind,omitempty"`     // quantile, mean or ratio: a guardrail on values, under a name of its own
+	Metric   string  `json:"metric,omitempty"`   // KIND/NAME of the events that have the values, such as vital/LCP or metric/basket
+	Per      string  `json:"per,omitempty"`      // of a ratio: the events of the denominator, such as view
+	Quantile float64 `json:"quantile,omitempty"` // of a quantile, in (0,1)
+	Bound    float64 `json:"bound,omitempty"`    // of a mean: values above it count as it; the evidence is exact then
+	Take     string  `json:"take,omitempty"`     // first, last, max or sum, by the age of report_after; first, and of a ratio sum
 }
 
 // critical reports whether harm of the guardrail rolls back.
@@ -194,6 +225,20 @@ func (g Guardrail) over(base Guardrail) Guardrail {
 	if g.Unit == "" {
 		g.Unit = base.Unit
 	}
+	for _, f := range []struct {
+		v    *string
+		base string
+	}{{&g.Evidence, base.Evidence}, {&g.Kind, base.Kind}, {&g.Metric, base.Metric}, {&g.Per, base.Per}, {&g.Take, base.Take}} {
+		if *f.v == "" {
+			*f.v = f.base
+		}
+	}
+	if g.Quantile == 0 {
+		g.Quantile = base.Quantile
+	}
+	if g.Bound == 0 {
+		g.Bound = base.Bound
+	}
 	g.Optional = g.Optional || base.Optional
 	return g
 }
@@ -263,24 +308,27 @@ func (p *Policy) check(c *checker, path string) {
 	p.checkGuardrails(c, path+"guardrails")
 }
 
-// choose checks one of two words, of which the first is the default.
-func choose(c *checker, field string, v *string, def, other string) {
-	switch *v {
-	case "":
-		*v = def
-	case def, other:
-	default:
-		c.want(field, *v, "%s or %s", def, other)
+// choose checks one of some words, of which the first is the default.
+func choose(c *checker, field string, v *string, words ...string) {
+	if *v == "" {
+		*v = words[0]
+	}
+	if !slices.Contains(words, *v) {
+		last := len(words) - 1
+		c.want(field, *v, "%s or %s", strings.Join(words[:last], ", "), words[last])
 	}
 }
 
 func (p *Policy) checkGuardrails(c *checker, path string) {
 	full := map[string]Guardrail{}
 	var sum float64
-	for _, name := range slices.Sorted(maps.Keys(p.Guardrails)) {
-		if _, ok := session.ParseMetric(name); !ok {
-			c.want(path+"."+name, name, "one of %v", session.Names())
+	for _, name := range p.numbers() {
+		g := p.Guardrails[name]
+		checkNumber(c, path+"."+name, name, &g)
+		if g.critical() {
+			sum += g.Weight
 		}
+		full[name] = g
 	}
 	for m := range session.Metrics {
 		name, def := m.String(), defaultGuardrail[m]
@@ -297,9 +345,7 @@ func (p *Policy) checkGuardrails(c *checker, path string) {
 		}
 		choose(c, where+".direction", &g.Direction, DirectionIncrease, DirectionEither)
 		choose(c, where+".unit", &g.Unit, UnitSession, UnitUser)
-		if m == session.Telemetry && g.Unit == UnitUser {
-			c.want(where+".unit", g.Unit, "session: a user who has another session is not silent")
-		}
+		p.checkRate(c, where, &g)
 		if g.critical() {
 			sum += g.Weight
 		}

@@ -50,14 +50,27 @@ func clause(v *verdict.Verdict) string {
 		case f.Stratum != "":
 			where = "on " + f.Stratum
 		}
-		return fmt.Sprintf("Roll back %s: %s are %s as common %s as with %s; %d canary sessions of about %d users were exposed.",
-			v.Change, failing[f.Guardrail], times(f.Effect), where, v.Baseline, v.Radius.Sessions, v.Radius.Users)
+		return fmt.Sprintf("Roll back %s: %s %s, beside %s; %d canary sessions of about %d users were exposed.",
+			v.Change, harmOn(f), where, v.Baseline, v.Radius.Sessions, v.Radius.Users)
 	case v.Decision == verdict.Rollback:
 		return fmt.Sprintf("Roll back %s: %s.", v.Change, v.Reasons[0].Text)
 	case v.Decision == verdict.Promote:
 		return fmt.Sprintf("Promote %s past %.3g %%: %s.", v.Change, 100*v.Weight, v.Reasons[0].Text)
 	}
 	return fmt.Sprintf("Hold %s at %.3g %%: %s.", v.Change, 100*v.Weight, v.Reasons[0].Text)
+}
+
+// harmOn says what was found on a guardrail.
+func harmOn(f *verdict.Finding) string {
+	n := f.Number
+	switch {
+	case n == nil:
+		return fmt.Sprintf("%s are %s as common", failing[f.Guardrail], times(f.Effect))
+	case f.Kind == KindQuantile:
+		return fmt.Sprintf("%s, a %s of %s, is %s as high (%.4g; baseline %.4g)", f.Guardrail, f.Kind, n.Metric, times(f.Effect), float64(n.Canary), float64(n.Baseline))
+	}
+	return fmt.Sprintf("%s, a %s of %s, is off by %.4g (%.4g to %.4g; baseline %.4g)", f.Guardrail, f.Kind, n.Metric,
+		float64(n.Difference), float64(n.Lo), float64(n.Hi), float64(n.Baseline))
 }
 
 func times(e verdict.Effect) string {

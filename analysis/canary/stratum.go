@@ -19,7 +19,8 @@ type Stratum struct {
 	Failures [session.Metrics][2]int64
 	Lost     [session.Losses]evalue.Marks
 	Losses   [session.Losses][2]int64
-	Open     []Epoch // epochs that still have at-risk sessions, oldest first
+	Pairs    [session.Metrics]evalue.TwoSample // of guardrails with that evidence
+	Open     []Epoch                           // epochs that still have at-risk sessions, oldest first
 }
 
 // Mark is one failure that is not scored yet.

@@ -54,6 +54,13 @@ type Test struct {
 	// fall to the canary as all sessions do.
 	Lost evalue.Ratio
 
+	// Numbers are the guardrails on values, by name; Tallies what sessions, and
+	// UserTallies what users, have come to that are younger than report_after,
+	// by hash.
+	Numbers     []Number
+	Tallies     map[uint64]Tally
+	UserTallies map[uint64]Tally
+
 	Trace Trace // the evidence over time
 
 	ForcedBy *Force // a person's decision, if any
@@ -63,6 +70,8 @@ type Test struct {
 	index    map[string]int
 	parts    map[string]int
 	ranked   []int // indices of Strata, see rank
+	ripe     []matured
+	blocks   []block
 }
 
 // ShadowSuffix ends the ID of the rollout of a test that tries another policy
@@ -115,6 +124,7 @@ type Force struct {
 // NewTest starts the test of a normalized rollout at a time in Unix ms.
 func NewTest(tenant string, r Rollout, at int64) *Test {
 	t := &Test{Tenant: tenant, Rollout: r, Created: at, Staged: at, Ratio: evalue.NewRatio()}
+	t.startNumbers()
 	t.Restore()
 	return t
 }
@@ -122,6 +132,12 @@ func NewTest(tenant string, r Rollout, at int64) *Test {
 // Restore rebuilds what a checkpoint does not hold. Call it after decoding.
 func (t *Test) Restore() {
 	t.grid = evalue.NewGrid()
+	if t.Tallies == nil {
+		t.Tallies = map[uint64]Tally{}
+	}
+	if t.UserTallies == nil {
+		t.UserTallies = map[uint64]Tally{}
+	}
 	t.index = map[string]int{}
 	for i := range t.Strata {
 		t.index[t.Strata[i].Name] = i
@@ -157,6 +173,7 @@ func (t *Test) guardrail(m session.Metric) Guardrail {
 // SetStage moves the rollout to a stage at a time in Unix ms.
 func (t *Test) SetStage(stage int, at int64) {
 	t.Stage, t.Staged, t.Before = stage, at, t.standing()
+	t.turn()
 }
 
 // Enter enrolls a session by its first beacon, which begins at row lo of b. A
@@ -214,12 +231,16 @@ func (t *Test) Enter(s *session.Session, b *batch.Batch, lo int) {
 	}
 	t.Watch = await(t.Watch, Watch{Key: s.Key, Due: s.Entered + t.Rollout.Policy.SilenceAfter.ms()})
 	s.Enrolled = append(s.Enrolled, e)
+	t.awaitNumbers(s, e)
 }
 
 // Fail counts a session's first failure of a metric; where the guardrail
 // counts users, the user's first one.
 func (t *Test) Fail(e session.Enrollment, m session.Metric) {
 	if t.ofUsers(m) {
+		if m == session.Telemetry && !e.Leads {
+			return // a user is silent in their first session or not at all: who has more of them must not count for more
+		}
 		p, first := t.People.fail(e.User, m)
 		if !first || p.Canary != e.Canary {
 			return
@@ -251,6 +272,8 @@ func (t *Test) Advance(now int64, table *session.Table) {
 	}
 	current, forget := now-now%epoch, now-session.TTL
 	t.listen(table, current)
+	t.count()
+	t.closeBlocks()
 	for k := range t.Strata {
 		t.Strata[k].score(t.grid, current, forget, &t.Failers, k)
 	}
@@ -281,6 +304,8 @@ func (t *Test) listen(table *session.Table, current int64) {
 	t.Reports = t.due(t.Reports, table, current, func(_ Watch, s *session.Session, e session.Enrollment) {
 		a := side(e.Canary)
 		t.Reported[a]++
+		t.mature(s, e)
+		t.enterBlock(s, e, current)
 		for l := range session.Losses {
 			if s.Lacks(l) {
 				t.Strata[e.Stratum].lose(e.Epoch, l, a)

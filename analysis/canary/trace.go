@@ -52,13 +52,16 @@ func (t *Test) trace(now int64) {
 		}
 		t.Trace.Points = kept
 	}
-	p := Point{At: now, Stage: t.Stage, Sessions: arms(t.Sessions), LogEHarm: t.harm(nil), LogESafe: min(t.weakest(nil, nil), 1e9), LogERatio: t.Ratio.LogE(),
+	p := Point{At: now, Stage: t.Stage, Sessions: arms(t.Sessions), LogEHarm: t.harm(nil, nil), LogESafe: min(t.weakest(nil, nil), 1e9), LogERatio: t.Ratio.LogE(),
 		Guardrails: map[string]PointOfEach{}}
 	standing := t.standing()
 	for m := range session.Metrics {
 		if _, ok := t.Rollout.Policy.Guardrails[m.String()]; ok {
 			p.Guardrails[m.String()] = PointOfEach{t.harmOf(m, nil), t.safeOf(m, nil, nil), arms(standing.Failures[m])}
 		}
+	}
+	for i := range t.Numbers {
+		p.Guardrails[t.Numbers[i].Name] = PointOfEach{t.harmOfNumber(i, nil), t.safeOfNumber(i, nil), verdict.Arms{}}
 	}
 	t.Trace.Points = append(t.Trace.Points, p)
 }
@@ -84,6 +87,10 @@ func (t *Test) Places() (strata, customers []Place) {
 				}
 				f := verdict.Finding{Guardrail: m.String(), Sessions: p.Sessions, Failures: arms(st.Failures[m]),
 					Effect: t.effect(st.Marks[m]), LogEHarm: verdict.Bound(t.worse(m, st.Marks[m])), LogESafe: verdict.Bound(t.grid.Safety(st.Marks[m], t.guardrail(m).Margin))}
+				if !customer && t.paired(m) {
+					harm, safe := t.pairOf(k, m, nil)
+					f.LogEHarm, f.LogESafe = verdict.Bound(harm), verdict.Bound(safe)
+				}
 				if f.Stratum = st.Name; customer {
 					f.Stratum, f.Customer = "", st.Name
 				}

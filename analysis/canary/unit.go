@@ -78,6 +78,11 @@ func (t *Test) ofUsers(m session.Metric) bool { return t.guardrail(m).Unit == Un
 
 // countsUsers reports whether any guardrail does.
 func (t *Test) countsUsers() bool {
+	for i := range t.Numbers {
+		if t.rule(i).Unit == UnitUser {
+			return true
+		}
+	}
 	for m := range session.Metrics {
 		if t.ofUsers(m) {
 			return true

@@ -115,19 +115,8 @@ func (t *AdjustedMeans) Difference(alpha float64, tuned int64) (Difference, erro
 	if !(alpha > 0 && alpha < 1) || tuned < 1 {
 		panic(fmt.Sprintf("BUG: alpha %v, tuned for %d values", alpha, tuned))
 	}
-	for a, m := range t.Arms {
-		name := [2]string{"baseline", "canary"}[a]
-		n := float64(m.Values)
-		if m.Values < BurnIn {
-			return Difference{}, fmt.Errorf("evalue: the mean of %d values of the %s: at least %d are needed, since it is normal only approximately", m.Values, name, BurnIn)
-		}
-		if !(m.Square > 0) {
-			return Difference{}, fmt.Errorf("evalue: the %d values of the %s are all %v: their mean has no variance to go by", m.Values, name, m.Mean)
-		}
-		skewness := m.Cube / math.Pow(m.Square, 1.5) * math.Sqrt(n)
-		if need := perSkewness * skewness * skewness; n < need {
-			return Difference{}, fmt.Errorf("evalue: the mean of %d values of the %s, whose skewness is %.1f: about %.0f are needed. Rare events must be counted, heavy tails compared by quantiles", m.Values, name, skewness, need)
-		}
+	if err := t.ready(); err != nil {
+		return Difference{}, err
 	}
 	b, c := t.Arms[0], t.Arms[1]
 	var d Difference
@@ -144,7 +133,13 @@ func (t *AdjustedMeans) Difference(alpha float64, tuned int64) (Difference, erro
 	d.Error = math.Sqrt(variance)
 	raw := b.Square/float64(b.Values-1)/float64(b.Values) + c.Square/float64(c.Values-1)/float64(c.Values)
 	d.Explained = 1 - variance/raw
-	n, g := float64(b.Values+c.Values), normalRho(float64(tuned), alpha)
+	d.finish(t, alpha, tuned)
+	return d, nil
+}
+
+// finish fills in what follows from an estimate and its error.
+func (d *Difference) finish(t *AdjustedMeans, alpha float64, tuned int64) {
+	n, g := float64(t.Arms[0].Values+t.Arms[1].Values), normalRho(float64(tuned), alpha)
 	radius := d.Error * zRadius(n, g, alpha)
 	d.Low, d.High = d.Estimate-radius, d.Estimate+radius
 	if d.Error > 0 {
@@ -153,7 +148,25 @@ func (t *AdjustedMeans) Difference(alpha float64, tuned int64) (Difference, erro
 	} else if d.Estimate != 0 {
 		d.LogE = math.Inf(1) // the covariate explains all but the difference
 	}
-	return d, nil
+}
+
+// ready returns why the normal approximation must not be relied on, if so.
+func (t *AdjustedMeans) ready() error {
+	for a, m := range t.Arms {
+		name := [2]string{"baseline", "canary"}[a]
+		n := float64(m.Values)
+		if m.Values < BurnIn {
+			return fmt.Errorf("evalue: the mean of %d values of the %s: at least %d are needed, since it is normal only approximately", m.Values, name, BurnIn)
+		}
+		if !(m.Square > 0) {
+			return fmt.Errorf("evalue: the %d values of the %s are all %v: their mean has no variance to go by", m.Values, name, m.Mean)
+		}
+		skewness := m.Cube / math.Pow(m.Square, 1.5) * math.Sqrt(n)
+		if need := perSkewness * skewness * skewness; n < need {
+			return fmt.Errorf("evalue: the mean of %d values of the %s, whose skewness is %.1f: about %.0f are needed. Rare events must be counted, heavy tails compared by quantiles", m.Values, name, skewness, need)
+		}
+	}
+	return nil
 }
 
 // zRadius returns the half width of a two-sided normal mixture's confidence

@@ -156,11 +156,14 @@ func (t *BoundedMeans) Evidence(direction Direction, margin float64) (logE float
 		// The baseline's mean is in [m, next]. The null puts the canary's at
 		// most margin above it, that is at most next+d.
 		m, next := meanPoints[k], meanPoints[k+1]
-		var e float64
+		// The baseline bets on both sides: a mean that is far from its values is
+		// to be told from them on whichever side it is. With one side alone the
+		// many values of the baseline would lose more than the canary's win.
+		e := logAddExp(b.LogAbove[k+1], b.LogBelow[k]) - math.Ln2
 		if direction == Higher {
-			e = b.LogBelow[k] + c.LogAbove[atLeast(next+d)]
+			e += c.LogAbove[atLeast(next+d)]
 		} else {
-			e = b.LogAbove[k+1] + c.LogBelow[atMostPoint(m-d)]
+			e += c.LogBelow[atMostPoint(m-d)]
 		}
 		logE = min(logE, e)
 	}

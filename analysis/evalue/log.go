@@ -33,3 +33,14 @@ func logs(x *[points]float64) {
 		x[i] = float64(int(bits>>52)-1023)*math.Ln2 + entry.log + series
 	}
 }
+
+// logAddExp returns ln(exp(a) + exp(b)).
+func logAddExp(a, b float64) float64 {
+	if a < b {
+		a, b = b, a
+	}
+	if math.IsInf(a, -1) {
+		return a
+	}
+	return a + math.Log1p(math.Exp(b-a))
+}

@@ -212,9 +212,7 @@ func (w *world) rules(change func(*canary.Policy)) canary.Rollout {
 		all := map[string]canary.Guardrail{}
 		for m := range session.Metrics {
 			g := r.Policy.Guardrails[m.String()]
-			if m != session.Telemetry { // a user who has another session is not silent
-				g.Unit = canary.UnitUser
-			}
+			g.Unit = canary.UnitUser
 			all[m.String()] = g
 		}
 		r.Policy.Guardrails = all

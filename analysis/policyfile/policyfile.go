@@ -67,6 +67,17 @@ func Rollout(name string, data []byte) (canary.Rollout, error) {
 	return r, err
 }
 
+// RolloutAsWritten reads a rollout as [Rollout] does, and returns it as it is
+// written, without the defaults: what it leaves out is for its policy to say.
+func RolloutAsWritten(name string, data []byte) (canary.Rollout, error) {
+	if _, err := Rollout(name, data); err != nil {
+		return canary.Rollout{}, err
+	}
+	var r canary.Rollout
+	err := read(name, data, KindRollout, &r, func() error { return nil })
+	return r, err
+}
+
 func parse(data []byte) (*yaml.Node, error) {
 	roots, err := yamlfile.Documents(data)
 	switch {

@@ -71,7 +71,7 @@ on_deadline: pray
 guardrails:
   speed: {margin: 1}
   lcp_good: {margin: -1, direction: down, unit: page, weigth: 3}
-  telemetry: {unit: user}
+  lcp_p75: {kind: quantile, metric: vital, quantile: 1.5}
   inp_good: [1]
 stages:
   - {weight: 0.5}
@@ -97,7 +97,7 @@ guardrails:
     direction: down
     unit: page
     weigth: 3
-  telemetry: {unit: user}
+  lcp_p75: {kind: quantile, metric: vital, quantile: 1.5}
   inp_good: [1]
 stages:
   - {weight: 0.5}
@@ -123,7 +123,8 @@ stages:
 			`f.yaml:16: guardrails.lcp_good.direction: "down": want increase or either`,
 			`f.yaml:17: guardrails.lcp_good.unit: "page": want session or user`,
 			`f.yaml:18: guardrails.lcp_good.weigth: no such field`,
-			`f.yaml:19: guardrails.telemetry.unit: "user": want session`,
+			`f.yaml:19: guardrails.lcp_p75.metric: "vital": want a name too`,
+			`f.yaml:19: guardrails.lcp_p75.quantile: 1.5: want above 0, below 1`,
 			`f.yaml:20: guardrails.inp_good: a list: want a mapping`,
 			`f.yaml:23: stages[1].weight: 0.1: want not below the stage before`,
 			`f.yaml:24: stages[1].deadline: 1s: want longer than the dwell`,

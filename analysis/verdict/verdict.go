@@ -112,6 +112,7 @@ type Finding struct {
 	Guardrail string  `json:"guardrail"`
 	Stratum   string  `json:"stratum,omitempty"`  // empty: all strata
 	Customer  string  `json:"customer,omitempty"` // of the app, where the policy names them; empty: all
+	Kind      string  `json:"kind,omitempty"`     // quantile, mean or ratio; empty: a share of sessions that fail
 	Unit      string  `json:"unit,omitempty"`     // what is counted: user, or sessions where it is empty
 	Sessions  Arms    `json:"sessions"`
 	Failures  Arms    `json:"failures"` // sessions that failed
@@ -121,7 +122,20 @@ type Finding struct {
 	Margin    float64 `json:"margin,omitempty"` // tolerated worsening of the odds: 0.25 is 25 %
 	Required  bool    `json:"required,omitempty"`
 	Blamed    bool    `json:"blamed,omitempty"`
-	More      *More   `json:"more,omitempty"` // of a required guardrail without proof of safety: what it still needs
+	Number    *Number `json:"number,omitempty"` // of a guardrail on values
+	More      *More   `json:"more,omitempty"`   // of a required guardrail without proof of safety: what it still needs
+}
+
+// Number is what a guardrail on values measured, in their unit, over all strata
+// in the stage. Null is what is not known.
+type Number struct {
+	Metric     string `json:"metric"`
+	Baseline   Bound  `json:"baseline"` // the quantile, to half a bucket (2.2 %), the mean or the ratio
+	Canary     Bound  `json:"canary"`
+	Difference Bound  `json:"difference"` // the canary's less the baseline's
+	Lo         Bound  `json:"lo"`         // of the difference; of a quantile the effect has the interval, as a ratio
+	Hi         Bound  `json:"hi"`
+	Refused    string `json:"refused,omitempty"` // why nothing is said yet
 }
 
 // More is about what a proof of safety still needs, if the canary is as good as

@@ -28,6 +28,7 @@ type config struct {
 	WebhookAllow []netip.Prefix `yaml:"webhook_allow"`   // internal addresses that webhooks may reach
 	Taste        tasteConfig    `yaml:"taste,omitempty"` //
 	Edge         edgeConfig     `yaml:"edge,omitempty"`  //
+	Gate         gateConfig     `yaml:"gate,omitempty"`  //
 	Tenants      []tenantConfig `yaml:"tenants"`
 }
 
@@ -95,6 +96,22 @@ type webhookConfig struct {
 	URL     string   `yaml:"url"`
 	Secret  string   `yaml:"secret,omitempty"`
 	Secrets []string `yaml:"secrets,omitempty"` // several while one is rotated
+	Format  string   `yaml:"format,omitempty"`  // standard (default), cloudevents or cdevents
+}
+
+// gateConfig has what authenticates the URLs of gates.
+type gateConfig struct {
+	Secrets []string `yaml:"secrets,omitempty"` // the first makes URLs, all are known; none: DATA/gate.secret, which is made on the first start
+}
+
+// faults returns what is wrong with the secrets.
+func (c *gateConfig) faults() (faults []error) {
+	for i, s := range c.Secrets {
+		if len(s) < minSecret {
+			faults = append(faults, fmt.Errorf("gate.secrets[%d]: %d bytes: want at least %d", i, len(s), minSecret))
+		}
+	}
+	return faults
 }
 
 // loadConfig reads a file, or the defaults where path is empty.
@@ -156,6 +173,7 @@ func (c *config) directory() (*tenant.Directory, error) {
 		specs = append(specs, s)
 	}
 	faults = append(faults, c.Edge.faults()...)
+	faults = append(faults, c.Gate.faults()...)
 	if c.Journal.Replicas < 0 || c.Journal.Replicas > 5 {
 		faults = append(faults, fmt.Errorf("journal.replicas: %d: want 0 to 5", c.Journal.Replicas))
 	}

@@ -2,9 +2,10 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"serin.dev/serin/alerting/policy"
@@ -22,6 +23,10 @@ func (c *config) targets() ([]webhook.Target, error) {
 		for j, w := range t.Webhooks {
 			where := fmt.Sprintf("tenants[%d].webhooks[%d]", i, j)
 			target := webhook.Target{Tenant: t.ID, Name: w.Name, URL: w.URL}
+			var err error
+			if target.Format, err = webhook.ParseFormat(w.Format); err != nil {
+				faults = append(faults, fmt.Errorf("%s.%w", where, err))
+			}
 			texts := w.Secrets
 			if w.Secret != "" {
 				texts = append([]string{w.Secret}, texts...)
@@ -54,36 +59,54 @@ func (c *config) targets() ([]webhook.Target, error) {
 const keepTrying = 24 * time.Hour
 
 // outbox shows the analysis' log of verdicts as messages.
-type outbox struct{ engine *analysis.Engine }
+type outbox struct {
+	engine  *analysis.Engine
+	targets []webhook.Target
+}
 
-// messageID names a verdict to receivers; rollouts are never named twice, so
-// it is unique for good.
-func messageID(v *verdict.Verdict) string {
-	return fmt.Sprintf("verdict_%s_%s_%d", v.Tenant, v.Rollout, v.Number)
+// messageID names the telling of a verdict to one target; rollouts are never
+// named twice, so it is unique for good. It has no dot, which Standard Webhooks
+// forbids and a rollout's name may have.
+func messageID(target string, v *verdict.Verdict) string {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s\n%s\n%s\n%d", v.Tenant, target, v.Rollout, v.Number))
+	return "verdict_" + hex.EncodeToString(sum[:16])
 }
 
 // Undelivered implements [webhook.Outbox].
 func (o outbox) Undelivered(_ context.Context, tenant, target string) ([]webhook.Message, error) {
 	var ms []webhook.Message
-	for _, g := range o.engine.Undelivered(tenant, target, time.Now().Add(-keepTrying), messageID) {
+	format := webhook.Standard
+	for _, t := range o.targets {
+		if t.Tenant == tenant && t.Name == target {
+			format = t.Format
+		}
+	}
+	name := func(v *verdict.Verdict) string { return messageID(target, v) }
+	for _, g := range o.engine.Undelivered(tenant, target, time.Now().Add(-keepTrying), name) {
 		v := g.Verdict
 		if !policy.Worth(g.Previous, &v) {
 			continue
 		}
-		body, err := webhook.Payload(&v)
+		body, err := webhook.Payload(format, name(&v), &v)
 		if err != nil {
 			return nil, err
 		}
-		ms = append(ms, webhook.Message{ID: messageID(&v), Stream: tenant + "/" + v.Rollout, Time: v.IssuedAt,
-			ExpiresAt: v.ValidUntil, Urgent: v.Decision == verdict.Rollback, Body: body})
+		ms = append(ms, webhook.Message{ID: name(&v), Stream: tenant + "/" + v.Rollout, Time: v.IssuedAt,
+			Number: v.Number, Decision: v.Decision, ExpiresAt: v.ValidUntil, Urgent: v.Decision == verdict.Rollback, Body: body})
 	}
 	return ms, nil
 }
 
 // Record implements [webhook.Outbox].
-func (o outbox) Record(ctx context.Context, tenant, target string, m webhook.Message, outcome webhook.Outcome) error {
-	_, rollout, _ := strings.Cut(m.Stream, "/")
-	return o.engine.RecordDelivery(ctx, tenant, rollout, analysis.Delivery{Target: target, Message: m.ID, Outcome: string(outcome)})
+func (o outbox) Record(ctx context.Context, tenant, target string, m webhook.Message, r webhook.Report) error {
+	_, rollout := m.Key()
+	return o.engine.RecordDelivery(ctx, tenant, rollout, analysis.Delivery{Target: target, Message: m.ID, Outcome: string(r.Outcome), Tries: r.Tries, Status: r.Status})
+}
+
+// Overtaken implements [webhook.Outbox].
+func (o outbox) Overtaken(tenant, _ string, m webhook.Message) bool {
+	_, rollout := m.Key()
+	return policy.Overtaken(m.Decision, m.Number, o.engine.Newest(tenant, rollout))
 }
 
 // Changed implements [webhook.Outbox].

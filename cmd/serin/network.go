@@ -21,6 +21,7 @@ import (
 	"serin.dev/serin/analysis"
 	"serin.dev/serin/ingest"
 	"serin.dev/serin/internal/store/segment"
+	"serin.dev/serin/internal/tenant"
 )
 
 // edgeConfig is what the edge may learn from where a request comes from.
@@ -97,7 +98,7 @@ func (s *server) network() (ingest.Network, error) {
 	c := &s.c.Edge
 	n := ingest.Network{TrustedProxies: c.TrustedProxies, CountryHeader: c.CountryHeader, Secret: []byte(c.Secret)}
 	if c.Secret == "" {
-		secret, err := keptSecret(s.c.path("edge.secret"), s.logger)
+		secret, err := keptSecret(s.c.path("edge.secret"), "by which hashes of networks can be undone", s.logger)
 		if err != nil {
 			return n, err
 		}
@@ -139,27 +140,43 @@ func (s *server) keepLive(ctx context.Context, engine *analysis.Engine) {
 	}
 }
 
+// capabilities opens what the URLs of gates are authenticated with.
+func (s *server) capabilities() (*tenant.Capabilities, error) {
+	var secrets [][]byte
+	for _, text := range s.c.Gate.Secrets {
+		secrets = append(secrets, []byte(text))
+	}
+	if secrets == nil {
+		secret, err := keptSecret(s.c.path("gate.secret"), "with which URLs of gates can be made", s.logger)
+		if err != nil {
+			return nil, err
+		}
+		secrets = [][]byte{secret}
+	}
+	return tenant.NewCapabilities(secrets...), nil
+}
+
 // keptSecret reads the secret that an earlier start made, or makes it,
-// readable by its owner alone.
-func keptSecret(path string, logger *slog.Logger) ([]byte, error) {
+// readable by its owner alone. danger says what others could do with it.
+func keptSecret(path, danger string, logger *slog.Logger) ([]byte, error) {
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		made := make([]byte, 32)
 		_, _ = rand.Read(made) // never fails, by its documentation
 		if err := segment.WriteFile(path, []byte(hex.EncodeToString(made)+"\n")); err != nil {
-			return nil, fmt.Errorf("make the edge's secret: %w", err)
+			return nil, fmt.Errorf("make a secret: %w", err)
 		}
 		return made, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read the edge's secret: %w", err)
+		return nil, fmt.Errorf("read a secret: %w", err)
 	}
 	if info, err := os.Stat(path); err == nil && info.Mode().Perm()&0o077 != 0 {
-		logger.Warn("others can read the edge's secret, by which hashes of networks can be undone", "file", path, "mode", info.Mode().Perm().String(), "want", "0600")
+		logger.Warn("others can read a secret, "+danger, "file", path, "mode", info.Mode().Perm().String(), "want", "0600")
 	}
 	secret, err := hex.DecodeString(strings.TrimSpace(string(text)))
 	if err != nil || len(secret) < minSecret {
-		return nil, fmt.Errorf("read the edge's secret: %s: want %d bytes or more in hexadecimal", path, minSecret)
+		return nil, fmt.Errorf("read a secret: %s: want %d bytes or more in hexadecimal", path, minSecret)
 	}
 	return secret, nil
 }

@@ -41,6 +41,7 @@ type server struct {
 	events   *journal.Log
 	control  *journal.Log
 	edge     *ingest.Edge
+	gates    *tenant.Capabilities
 	engine   atomic.Pointer[analysis.Engine] // nil while the control plane is down
 	listener net.Listener
 	front    *lane.Server // made by run
@@ -88,6 +89,9 @@ func newServer(ctx context.Context, c config, logger *slog.Logger) (_ *server, e
 		return nil, err
 	}
 	if s.control, err = s.journal.Log(ctx, "control", journal.LogOptions{}); err != nil {
+		return nil, err
+	}
+	if s.gates, err = s.capabilities(); err != nil {
 		return nil, err
 	}
 	network, err := s.network()
@@ -215,11 +219,11 @@ func (s *server) controlOnce(ctx context.Context) error {
 		return err
 	}
 	engine, err := analysis.Open(ctx, analysis.Options{Events: s.events, Control: s.control, Segments: segments,
-		Checkpoint: s.c.path("checkpoint"), SealAfter: s.c.SealAfter, Policies: s.policies, Logger: s.logger.With("part", "analysis")})
+		Checkpoint: s.c.path("checkpoint"), SealAfter: s.c.SealAfter, Policies: s.policies, Documents: documentKinds, ParsePolicy: parsePolicy, Logger: s.logger.With("part", "analysis")})
 	if err != nil {
 		return err
 	}
-	deliverer, err := webhook.New(webhook.Options{Targets: s.targets, Outbox: outbox{engine}, Allow: s.c.WebhookAllow, Logger: s.logger.With("part", "webhook")})
+	deliverer, err := webhook.New(webhook.Options{Targets: s.targets, Outbox: outbox{engine, s.targets}, Allow: s.c.WebhookAllow, Logger: s.logger.With("part", "webhook")})
 	if err != nil {
 		return err
 	}
@@ -284,6 +288,6 @@ func (s *server) routes() http.Handler {
 			http.ServeContent(w, r, "serin.js", time.Time{}, f)
 		})
 	}
-	mux.Handle("/", api.New(api.Options{Tenants: s.tenants, Engine: s.engine.Load, Held: s.edge, Logger: s.logger.With("part", "api")}))
+	mux.Handle("/", api.New(api.Options{Tenants: s.tenants, Engine: s.engine.Load, Held: s.edge, Deliveries: deliveries{s}, Capabilities: s.gates, Logger: s.logger.With("part", "api")}))
 	return mux
 }

@@ -26,6 +26,11 @@ type Options struct {
 	Engine  func() *analysis.Engine // nil while the analysis is down
 	Held    Quarantine
 	Logger  *slog.Logger
+	// Deliveries is what was told to webhooks, and is to be.
+	Deliveries Deliveries
+	// Capabilities are those that stand in the URLs of gates.
+	Capabilities *tenant.Capabilities
+	Now          func() time.Time // default time.Now
 }
 
 // Quarantine is what the edge holds back of a tenant's input.
@@ -36,6 +41,14 @@ type Quarantine interface {
 	QuarantinedBody(id tenant.ID, entry int64) ([]byte, bool)
 	// Release lets bodies of a fingerprint be tasted again.
 	Release(id tenant.ID, fingerprint string) bool
+}
+
+// Deliveries is the outbox, for people.
+type Deliveries interface {
+	// List returns a tenant's deliveries, as JSON has them.
+	List(context.Context, *analysis.Engine, tenant.ID) (any, error)
+	// Replay tells a message again; ok is false where there is no such one.
+	Replay(ctx context.Context, e *analysis.Engine, id tenant.ID, message, who string) (ok bool, err error)
 }
 
 // API serves the control and query routes.
@@ -57,7 +70,11 @@ var page []byte
 
 // New returns an API.
 func New(o Options) *API {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
 	a := &API{o: o, mux: http.NewServeMux()}
+	a.gates()
 	for _, rt := range a.table() {
 		a.mux.HandleFunc(rt.Method+" "+rt.Path, a.guard(rt))
 	}
@@ -85,9 +102,16 @@ func (a *API) table() []route {
 		{Route{"POST", "/v1/rollouts/{id}/stage", tenant.Releaser}, a.stage, false},
 		{Route{"POST", "/v1/rollouts/{id}/override", tenant.Releaser}, a.override, false},
 		{Route{"POST", "/v1/rollouts/{id}/shadow", tenant.Releaser}, a.shadow, false},
+		{Route{"POST", "/v1/rollouts/{id}/gate", tenant.Releaser}, a.mint, false},
 		{Route{"GET", "/v1/rollouts/{id}/verdict", tenant.Viewer}, a.verdict, false},
 		{Route{"GET", "/v1/rollouts/{id}/evidence", tenant.Viewer}, a.evidence, false},
 		{Route{"GET", "/v1/events", tenant.Viewer}, a.events, false},
+		{Route{"GET", "/v1/documents", tenant.Viewer}, a.documents, false},
+		{Route{"GET", "/v1/documents/changes", tenant.Viewer}, a.changes, false},
+		{Route{"POST", "/v1/documents/back", tenant.Admin}, a.back, false},
+		{Route{"PUT", "/v1/documents/{kind}/{name}", tenant.Releaser}, a.putDocument, false},
+		{Route{"GET", "/v1/deliveries", tenant.Viewer}, a.deliveries, false},
+		{Route{"POST", "/v1/deliveries/{id}/replay", tenant.Releaser}, a.replay, false},
 		{Route{"GET", "/v1/quarantine", tenant.Admin}, a.quarantined, true},
 		{Route{"GET", "/v1/quarantine/{id}", tenant.Admin}, a.quarantinedBody, true},
 		{Route{"POST", "/v1/quarantine/{id}/release", tenant.Admin}, a.release, true},
@@ -138,7 +162,7 @@ func (a *API) explain(w http.ResponseWriter, r *http.Request, access tenant.Acce
 	switch {
 	case errors.Is(err, analysis.ErrNotFound):
 		fail(w, http.StatusNotFound, "not_found", err.Error())
-	case errors.Is(err, analysis.ErrExists), errors.Is(err, analysis.ErrStage), errors.Is(err, analysis.ErrEnded):
+	case errors.Is(err, analysis.ErrExists), errors.Is(err, analysis.ErrStage), errors.Is(err, analysis.ErrEnded), errors.Is(err, analysis.ErrBasis):
 		fail(w, http.StatusConflict, "conflict", err.Error())
 	case errors.As(err, &bad), errors.Is(err, canary.ErrInvalid):
 		fail(w, http.StatusBadRequest, "invalid", err.Error())

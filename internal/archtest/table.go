@@ -13,10 +13,11 @@ type rule struct {
 }
 
 var table = []rule{
-	{of: "cmd/serin", may: []string{"alerting/policy", "alerting/webhook", "analysis", "analysis/evalue", "analysis/judge", "analysis/lab", "analysis/policyfile", "analysis/verdict", "ingest", "ingest/dialect", "ingest/lane", "internal/api", "internal/bench/corpus", "internal/bench/load", "internal/event", "internal/plot", "internal/store/journal", "internal/store/segment", "internal/tenant"}},
+	{of: "cmd/serin", may: []string{"alerting/policy", "alerting/webhook", "analysis", "analysis/canary", "analysis/evalue", "analysis/judge", "analysis/lab", "analysis/policyfile", "analysis/verdict", "ingest", "ingest/dialect", "ingest/lane", "internal/api", "internal/bench/corpus", "internal/bench/load", "internal/event", "internal/plot", "internal/store/journal", "internal/store/segment", "internal/tenant"}},
+	{of: "alerting/gate", may: []string{"analysis/judge", "analysis/verdict"}},
 	{of: "alerting/policy", may: []string{"analysis/verdict"}},
 	{of: "alerting/webhook", may: []string{"analysis/verdict"}},
-	{of: "internal/api", may: []string{"analysis", "analysis/canary", "internal/tenant"}},
+	{of: "internal/api", may: []string{"alerting/gate", "analysis", "analysis/canary", "analysis/verdict", "internal/tenant"}},
 	{of: "analysis", may: []string{"analysis/canary", "analysis/cell", "analysis/session", "analysis/verdict", "internal/event",
 		"internal/store/batch", "internal/store/journal", "internal/store/segment", "internal/tenant"}},
 	{of: "analysis/canary", may: []string{"analysis/evalue", "analysis/session", "analysis/sketch", "analysis/verdict", "internal/event", "internal/store/batch"}},

@@ -1,0 +1,74 @@
+package analysis
+
+import (
+	"context"
+	"fmt"
+
+	"serin.dev/serin/analysis/verdict"
+	"serin.dev/serin/internal/tenant"
+)
+
+// Gate returns how the answer for a rollout stands, for a tool that asks before
+// it goes on. stage is the one that it asks about; nil asks about the one under
+// way.
+//
+// To ask about the stage after one that was promoted is to say that it has
+// begun: tools that know no more than to ask could not say it otherwise. The
+// rollout then moves to it. Asking about any other stage than the one under way
+// is answered with hold, unless the rollout is rolled back. The error is that
+// of recording the move.
+func (e *Engine) Gate(ctx context.Context, id tenant.ID, rollout string, stage *int) (verdict.Standing, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	k := rolloutKey{id.String(), rollout}
+	if !e.exists(k) {
+		return verdict.Standing{State: verdict.StateUnknown, Why: fmt.Sprintf("there is no rollout %q: want POST /v1/rollouts first", rollout)}, nil
+	}
+	s := e.standing(k)
+	t, live := e.find(k)
+	if stage == nil || *stage == s.Verdict.Stage || s.State == verdict.StateRollback || !live {
+		return s, nil
+	}
+	if *stage == t.Stage+1 && *stage < len(t.Rollout.Stages) && s.State == verdict.StatePromote {
+		if err := e.command(ctx, Record{Type: TypeStage, Tenant: k.Tenant, ID: k.ID, Stage: *stage}); err != nil {
+			return verdict.Standing{State: verdict.StateUnavailable, Why: "the next stage could not be recorded"}, err
+		}
+		return e.standing(k), nil
+	}
+	s.State = verdict.StateHold
+	s.Why = fmt.Sprintf("stage %d was asked for; stage %d of 0 to %d is under way, and its answer is %s", *stage, t.Stage, len(t.Rollout.Stages)-1, s.Verdict.At(e.o.Now()))
+	return s, nil
+}
+
+// GateWeight tells that the canary of a rollout now gets a share of the
+// traffic, in (0,1]. Where that is the share of the stage after one that was
+// promoted, the rollout moves to it; else nothing happens.
+func (e *Engine) GateWeight(ctx context.Context, id tenant.ID, rollout string, weight float64) error {
+	e.mu.Lock()
+	t, ok := e.find(rolloutKey{id.String(), rollout})
+	next := 0
+	moves := false
+	if ok {
+		next = t.Stage + 1
+		moves = next < len(t.Rollout.Stages) && sameShare(t.Rollout.Stages[next].Weight, weight)
+	}
+	e.mu.Unlock()
+	if !moves {
+		return nil
+	}
+	_, err := e.Gate(ctx, id, rollout, &next)
+	return err
+}
+
+// sameShare compares shares that tools write in whole percents.
+func sameShare(a, b float64) bool { return a-b < 0.005 && b-a < 0.005 }
+
+// standing returns how a rollout's answer stands now. The caller holds mu.
+func (e *Engine) standing(k rolloutKey) verdict.Standing {
+	v := e.answer(k)
+	r := e.fold.Ended[k].Rollout
+	if t, ok := e.find(k); ok {
+		r = t.Rollout
+	}
+	return verdict.Stand(&v, v.Stage == len(r.Stages)-1, e.o.Now())
+}

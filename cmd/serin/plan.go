@@ -1,0 +1,421 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"serin.dev/serin/analysis"
+	"serin.dev/serin/analysis/canary"
+	"serin.dev/serin/analysis/policyfile"
+)
+
+// documentKinds are the kinds of files that a server keeps for its tenants, each
+// with its check.
+var documentKinds = map[string]func(text []byte) (name string, err error){
+	analysis.KindPolicy: func(text []byte) (string, error) {
+		p, err := parsePolicy(text)
+		return p.Name, err
+	},
+}
+
+func parsePolicy(text []byte) (canary.Policy, error) { return policyfile.Policy("text", text) }
+
+// step is one thing that apply would do.
+type step struct {
+	do         string // create, change, remove, keep
+	kind, name string
+	text       string
+	basis      uint64
+	from, to   string // what is told of it: versions, counts
+	rollout    *canary.Rollout
+	lines      []string // of a change, those that differ
+}
+
+// remote is the server that a plan is made against.
+type remote struct{ server, token string }
+
+func (r remote) flags(fs *flag.FlagSet) (server, token *string) {
+	return fs.String("server", envOr("SERIN_SERVER", "http://127.0.0.1:8711"), "`URL` of the server (SERIN_SERVER)"),
+		fs.String("token", "", "releaser's `token`; better given as SERIN_TOKEN")
+}
+
+func (r remote) read(ctx context.Context, path string, v any) error {
+	raw, err := get(ctx, r.server+path, r.token)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(raw, v); err != nil {
+		return fmt.Errorf("read the server's answer: %w", err)
+	}
+	return nil
+}
+
+func (r remote) send(ctx context.Context, method, path string, body any) ([]byte, error) {
+	raw, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	return call(ctx, method, r.server+path, r.token, bytes.NewReader(raw))
+}
+
+// plan shows what apply would do.
+func plan(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	f := flag.NewFlagSet("plan", flag.ContinueOnError)
+	var r remote
+	server, token := r.flags(f)
+	prune := f.Bool("prune", false, "remove documents that are in none of the files")
+	files, err := parseSome(f, args, stderr, "FILE|FOLDER...")
+	if err != nil {
+		return err
+	}
+	r.server, r.token = *server, *token
+	if r.token == "" {
+		r.token = os.Getenv("SERIN_TOKEN")
+	}
+	steps, live, err := r.plan(ctx, files, *prune)
+	if err != nil {
+		return err
+	}
+	printPlan(stdout, steps, live)
+	return nil
+}
+
+// apply does what plan shows, or goes back to what was after an earlier change.
+func apply(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	f := flag.NewFlagSet("apply", flag.ContinueOnError)
+	var r remote
+	server, token := r.flags(f)
+	prune := f.Bool("prune", false, "remove documents that are in none of the files")
+	shadow := f.Bool("shadow", false, "try each policy beside the active one of the rollouts under way that name it, and change nothing else of them")
+	back := f.Int64("back", -1, "make all documents what they were after the change of this `number`; 0: before the first; an admin's token is needed")
+	files, err := parseSome(f, args, stderr, "FILE|FOLDER... | --back NUMBER")
+	if err != nil && !(errors.Is(err, errNoFiles) && *back >= 0) {
+		return err
+	}
+	r.server, r.token = *server, *token
+	if r.token == "" {
+		r.token = os.Getenv("SERIN_TOKEN")
+	}
+	if *back >= 0 {
+		if len(files) > 0 {
+			fmt.Fprintln(stderr, "serin apply: back: want no files beside it")
+			return errUsage
+		}
+		raw, err := r.send(ctx, http.MethodPost, "/v1/documents/back", map[string]int64{"number": *back})
+		if err != nil {
+			return err
+		}
+		var made struct{ Changes []analysis.Change }
+		if err := json.Unmarshal(raw, &made); err != nil {
+			return fmt.Errorf("read the server's answer: %w", err)
+		}
+		for _, c := range made.Changes {
+			fmt.Fprintf(stdout, "%d\t%s %s is what it was after change %d\n", c.Number, c.Kind, c.Name, *back)
+		}
+		return nil
+	}
+	steps, live, err := r.plan(ctx, files, *prune)
+	if err != nil {
+		return err
+	}
+	printPlan(stdout, steps, live)
+	for _, s := range steps {
+		if err := r.do(ctx, s, stdout); err != nil {
+			return fmt.Errorf("%s %s: %w; what stands above it is done", s.kind, s.name, err)
+		}
+		if *shadow && s.kind == analysis.KindPolicy && s.do == "change" {
+			for _, id := range live[s.name] {
+				if _, err := r.send(ctx, http.MethodPost, "/v1/rollouts/"+url.PathEscape(id)+"/shadow", map[string]any{"policy": map[string]string{"name": s.name}}); err != nil {
+					return fmt.Errorf("try policy %s beside that of rollout %s: %w", s.name, id, err)
+				}
+				fmt.Fprintf(stdout, "tried beside the active policy of %s\n", id)
+			}
+		}
+	}
+	return nil
+}
+
+func (r remote) do(ctx context.Context, s step, stdout io.Writer) error {
+	switch {
+	case s.do == "keep":
+		return nil
+	case s.rollout != nil:
+		if _, err := r.send(ctx, http.MethodPost, "/v1/rollouts", s.rollout); err != nil {
+			return err
+		}
+		fmt.Fprintf(stdout, "created rollout %s\n", s.name)
+		return nil
+	}
+	raw, err := r.send(ctx, http.MethodPut, "/v1/documents/"+s.kind+"/"+url.PathEscape(s.name), map[string]any{"text": s.text, "basis": s.basis})
+	if err != nil {
+		return err
+	}
+	var c analysis.Change
+	if err := json.Unmarshal(raw, &c); err != nil {
+		return fmt.Errorf("read the server's answer: %w", err)
+	}
+	fmt.Fprintf(stdout, "change %d: %s %s\n", c.Number, s.kind, s.name)
+	return nil
+}
+
+// audit lists who changed what, and when.
+func audit(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	f := flag.NewFlagSet("audit", flag.ContinueOnError)
+	var r remote
+	server, token := r.flags(f)
+	asJSON := f.Bool("json", false, "print JSON, with what was before and after")
+	if _, err := parse(f, args, 0, stderr); err != nil {
+		return err
+	}
+	r.server, r.token = *server, *token
+	if r.token == "" {
+		r.token = os.Getenv("SERIN_TOKEN")
+	}
+	var list struct{ Changes []analysis.Change }
+	if err := r.read(ctx, "/v1/documents/changes", &list); err != nil {
+		return err
+	}
+	if *asJSON {
+		return json.NewEncoder(stdout).Encode(list.Changes)
+	}
+	w := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "CHANGE\tAT\tWHO\tWHAT\t")
+	for _, c := range list.Changes {
+		what := "changed"
+		switch {
+		case c.Before == "":
+			what = "created"
+		case c.After == "":
+			what = "removed"
+		}
+		if c.Back > 0 {
+			what += fmt.Sprintf(", back to after change %d", c.Back)
+		}
+		fmt.Fprintf(w, "%d\t%s\t%s\t%s %s: %s\t\n", c.Number, c.At.Format(time.RFC3339), c.Who, c.Kind, c.Name, what)
+	}
+	return w.Flush()
+}
+
+var errNoFiles = fmt.Errorf("no files: %w", errUsage)
+
+// parseSome parses flags around one argument or more.
+func parseSome(f *flag.FlagSet, args []string, stderr io.Writer, usage string) ([]string, error) {
+	f.SetOutput(stderr)
+	f.Usage = func() {
+		fmt.Fprintf(stderr, "usage: serin %s %s\n", f.Name(), usage)
+		f.PrintDefaults()
+	}
+	var rest []string
+	for {
+		if err := f.Parse(args); err != nil {
+			if errors.Is(err, flag.ErrHelp) {
+				return nil, err
+			}
+			return nil, errUsage
+		}
+		if f.NArg() == 0 {
+			break
+		}
+		rest = append(rest, f.Arg(0))
+		args = f.Args()[1:]
+	}
+	if len(rest) == 0 {
+		back := f.Lookup("back")
+		if back == nil || back.Value.String() == back.DefValue {
+			f.Usage()
+		}
+		return nil, errNoFiles
+	}
+	return rest, nil
+}
+
+// plan reads the files, all faults of all of them together, and compares them
+// with what the server has. live are the rollouts under way by the policy that
+// they name.
+func (r remote) plan(ctx context.Context, files []string, prune bool) (steps []step, live map[string][]string, err error) {
+	wanted, err := readFiles(files)
+	if err != nil {
+		return nil, nil, err
+	}
+	var have struct{ Documents []analysis.Document }
+	if err := r.read(ctx, "/v1/documents", &have); err != nil {
+		return nil, nil, err
+	}
+	var changes struct{ Changes []analysis.Change }
+	if err := r.read(ctx, "/v1/documents/changes", &changes); err != nil {
+		return nil, nil, err
+	}
+	var running struct{ Rollouts []analysis.Status }
+	if err := r.read(ctx, "/v1/rollouts", &running); err != nil {
+		return nil, nil, err
+	}
+	live = map[string][]string{}
+	for _, s := range running.Rollouts {
+		if name := s.Rollout.Policy.Name; name != "" && !s.Ended {
+			live[name] = append(live[name], s.Rollout.ID)
+		}
+	}
+	for _, w := range wanted {
+		w.do = "create"
+		if w.rollout != nil {
+			for _, s := range running.Rollouts {
+				if s.Rollout.ID == w.name {
+					w.do, w.from = "keep", "registered "+s.Created.Format(time.RFC3339)+"; a rollout that is registered is not changed"
+				}
+			}
+			steps = append(steps, w)
+			continue
+		}
+		for _, c := range changes.Changes { // newest first; a removed one counts, too
+			if c.Kind == w.kind && c.Name == w.name {
+				w.basis = c.Number
+				break
+			}
+		}
+		for _, d := range have.Documents {
+			if d.Kind != w.kind || d.Name != w.name {
+				continue
+			}
+			w.do, w.from = "change", fmt.Sprintf("change %d by %s", d.Number, d.Who)
+			if d.Text == w.text {
+				w.do = "keep"
+			}
+			w.lines = differ(d.Text, w.text)
+		}
+		steps = append(steps, w)
+	}
+	if !prune {
+		return steps, live, nil
+	}
+	for _, d := range have.Documents {
+		if !slices.ContainsFunc(wanted, func(w step) bool { return w.rollout == nil && w.kind == d.Kind && w.name == d.Name }) {
+			steps = append(steps, step{do: "remove", kind: d.Kind, name: d.Name, basis: d.Number, from: fmt.Sprintf("change %d by %s", d.Number, d.Who)})
+		}
+	}
+	return steps, live, nil
+}
+
+// readFiles reads files, and all YAML files of folders.
+func readFiles(paths []string) (steps []step, err error) {
+	var faults []error
+	var names []string
+	for _, path := range paths {
+		err := filepath.WalkDir(path, func(name string, d fs.DirEntry, err error) error {
+			if err != nil {
+				return err
+			}
+			if ext := filepath.Ext(name); !d.IsDir() && (name == path || ext == ".yaml" || ext == ".yml") {
+				names = append(names, name)
+			}
+			return nil
+		})
+		if err != nil {
+			faults = append(faults, err)
+		}
+	}
+	seen := map[string]string{}
+	for _, name := range names {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			faults = append(faults, err)
+			continue
+		}
+		s := step{text: string(text)}
+		switch s.kind, _ = policyfile.Kind(text); s.kind {
+		case policyfile.KindPolicy:
+			var p canary.Policy
+			if p, err = policyfile.Policy(name, text); err == nil {
+				s.name, s.to = p.Name, fmt.Sprintf("version %d", p.Revision)
+			}
+		case policyfile.KindRollout:
+			var ro canary.Rollout
+			if ro, err = policyfile.RolloutAsWritten(name, text); err == nil {
+				s.name, s.rollout, s.to = ro.ID, &ro, fmt.Sprintf("%d stages", len(ro.Stages))
+			}
+		default:
+			err = fmt.Errorf("%s: kind: %q: want %s or %s", name, s.kind, policyfile.KindPolicy, policyfile.KindRollout)
+		}
+		if err != nil {
+			faults = append(faults, err)
+			continue
+		}
+		key := s.kind + " " + s.name
+		if first, ok := seen[key]; ok {
+			faults = append(faults, fmt.Errorf("%s: %s: want each once; it is in %s too", name, key, first))
+			continue
+		}
+		seen[key] = name
+		steps = append(steps, s)
+	}
+	if err := errors.Join(faults...); err != nil {
+		return nil, told(err)
+	}
+	// Policies come first: rollouts may name them.
+	slices.SortStableFunc(steps, func(a, b step) int { return strings.Compare(a.kind, b.kind) })
+	return steps, nil
+}
+
+// differ returns the lines that are in one text and not in the other, each with
+// a sign: what a person looks for, and no more than that.
+func differ(before, after string) (lines []string) {
+	count := func(text string) map[string]int {
+		n := map[string]int{}
+		for line := range strings.Lines(text) {
+			n[strings.TrimRight(line, "\r\n")]++
+		}
+		return n
+	}
+	show := func(text, sign string, other map[string]int) {
+		for line := range strings.Lines(text) {
+			line = strings.TrimRight(line, "\r\n")
+			if other[line]--; other[line] < 0 {
+				lines = append(lines, sign+" "+line)
+			}
+		}
+	}
+	b, a := count(before), count(after)
+	show(before, "-", a)
+	show(after, "+", b)
+	return lines
+}
+
+func printPlan(w io.Writer, steps []step, live map[string][]string) {
+	n := 0
+	for _, s := range steps {
+		detail := strings.Join(slices.DeleteFunc([]string{s.to, s.from}, func(t string) bool { return t == "" }), "; ")
+		fmt.Fprintf(w, "%-7s %s %s (%s)\n", s.do, s.kind, s.name, detail)
+		for _, line := range s.lines {
+			fmt.Fprintf(w, "          %s\n", line)
+		}
+		if s.do == "keep" {
+			continue
+		}
+		n++
+		if ids := live[s.name]; s.kind == analysis.KindPolicy && len(ids) > 0 {
+			fmt.Fprintf(w, "          %s under way keep what they were registered with: %s\n", plural(len(ids), "rollout"), strings.Join(ids, ", "))
+		}
+	}
+	fmt.Fprintf(w, "%s\n", plural(n, "change"))
+}
+
+func plural(n int, word string) string {
+	if n == 1 {
+		return "1 " + word
+	}
+	return strconv.Itoa(n) + " " + word + "s"
+}

@@ -1,0 +1,112 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+const planPolicy = `kind: policy
+name: web
+version: 1
+alpha: 0.02
+`
+
+const planRollout = `kind: rollout
+id: r7
+app: shop-web
+change: release/2.4.1
+canary: 2.4.1
+baseline: 2.4.0
+stages: [{weight: 0.1}]
+policy: {name: web}
+`
+
+// TestPlanApply takes a folder of files to a server, changes one, tries it beside
+// the active policy, and goes back.
+func TestPlanApply(t *testing.T) {
+	c := testConfig(t.TempDir())
+	c.Tenants[0].Tokens = append(c.Tenants[0].Tokens, tokenConfig{Name: "boss", Role: "admin", Token: "sk_own_admin"})
+	s, stop := startServer(t, c)
+	dir := t.TempDir()
+	write := func(name, text string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Setenv("SERIN_SERVER", s.url())
+	t.Setenv("SERIN_TOKEN", ownToken)
+	run := func(status int, wants []string, args ...string) string {
+		t.Helper()
+		got, stdout, stderr := runCommand(t, args...)
+		if got != status {
+			t.Fatalf("serin %v: exit status %d, want %d: %s%s", args, got, status, stdout, stderr)
+		}
+		for _, want := range wants {
+			if !strings.Contains(stdout+stderr, want) {
+				t.Errorf("serin %v: no %q in\n%s%s", args, want, stdout, stderr)
+			}
+		}
+		return stdout
+	}
+	write("web.yaml", planPolicy)
+	write("rollout.yaml", planRollout)
+	run(0, []string{"create  policy web (version 1)", "create  rollout r7", "2 changes"}, "plan", dir)
+	run(0, []string{"change 1: policy web", "created rollout r7"}, "apply", dir)
+	run(0, []string{"keep    policy web", "keep    rollout r7", "0 changes"}, "plan", dir)
+	raw, err := get(t.Context(), s.url()+"/v1/rollouts/r7", ownToken)
+	if err != nil || !strings.Contains(string(raw), `"alpha":0.02`) {
+		t.Errorf("the rollout is not under the policy: %s, %v", raw, err)
+	}
+
+	write("web.yaml", strings.NewReplacer("version: 1", "version: 2", "0.02", "0.05").Replace(planPolicy))
+	run(0, []string{"change  policy web (version 2; change 1 by ci)", "- alpha: 0.02", "+ alpha: 0.05", "1 rollout under way keep", "r7"}, "plan", dir)
+	run(0, []string{"change 2: policy web", "tried beside the active policy of r7"}, "apply", "--shadow", dir)
+	raw, err = get(t.Context(), s.url()+"/v1/rollouts/r7", ownToken)
+	if err != nil || !strings.Contains(string(raw), `"alpha":0.02`) || !strings.Contains(string(raw), `"shadow":{`) {
+		t.Errorf("no trial beside the active policy: %s, %v", raw, err)
+	}
+
+	// Back needs an admin; what was is a change of its own.
+	run(1, []string{"this needs a admin"}, "apply", "--back", "1")
+	t.Setenv("SERIN_TOKEN", "sk_own_admin")
+	run(0, []string{"policy web is what it was after change 1"}, "apply", "--back", "1")
+	run(1, []string{"want one before the newest"}, "apply", "--back", "3")
+	run(0, []string{"3", "boss", "changed, back to after change 1", "created"}, "audit")
+	run(0, []string{"- alpha: 0.02"}, "plan", filepath.Join(dir, "web.yaml"))
+
+	// Files with faults change nothing, and all faults are told.
+	write("web.yaml", strings.Replace(planPolicy, "0.02", "7", 1))
+	write("other.yaml", "kind: dashboard\n")
+	run(1, []string{"web.yaml:4: alpha: 7", `other.yaml: kind: "dashboard"`}, "apply", dir)
+	if err := os.Remove(filepath.Join(dir, "other.yaml")); err != nil {
+		t.Fatal(err)
+	}
+	write("web.yaml", planPolicy)
+	run(2, nil, "plan")
+	run(2, nil, "apply", "--back", "1", dir)
+
+	// What was changed meanwhile is not overwritten.
+	if _, err := call(t.Context(), "PUT", s.url()+"/v1/documents/policy/web", ownToken, strings.NewReader(`{"text":"","basis":1}`)); err == nil || !strings.Contains(err.Error(), "changed meanwhile") {
+		t.Errorf("a put on an old basis: %v", err)
+	}
+	for body, want := range map[string]string{`{"text":"kind: policy\nname: other\nversion: 1\n"}`: "which the text has", `{"text":"x"}`: "fields of a policy", `{"txt":""}`: "unknown field"} {
+		if _, err := call(t.Context(), "PUT", s.url()+"/v1/documents/policy/web", ownToken, strings.NewReader(body)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %s", body, err, want)
+		}
+	}
+
+	// All of it is there after a start.
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	again, _ := startServer(t, c)
+	t.Setenv("SERIN_SERVER", again.url())
+	run(0, []string{"back to after change 1"}, "audit")
+	if err := os.Remove(filepath.Join(dir, "web.yaml")); err != nil {
+		t.Fatal(err)
+	}
+	run(0, []string{"remove  policy web"}, "plan", "--prune", dir)
+}

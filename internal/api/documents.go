@@ -1,0 +1,55 @@
+package api
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+
+	"serin.dev/serin/analysis"
+	"serin.dev/serin/internal/tenant"
+)
+
+func (a *API) documents(w http.ResponseWriter, _ *http.Request, e *analysis.Engine, ac tenant.Access) error {
+	return write(w, http.StatusOK, map[string]any{"documents": e.Documents(ac.Tenant)})
+}
+
+func (a *API) changes(w http.ResponseWriter, _ *http.Request, e *analysis.Engine, ac tenant.Access) error {
+	return write(w, http.StatusOK, map[string]any{"changes": e.Changes(ac.Tenant)})
+}
+
+// maxDocumentBody bounds a request that puts a document: its text, as JSON has it.
+const maxDocumentBody = 1 << 20
+
+func (a *API) putDocument(w http.ResponseWriter, r *http.Request, e *analysis.Engine, ac tenant.Access) error {
+	var body struct {
+		Text  string `json:"text"`  // empty removes it
+		Basis uint64 `json:"basis"` // number of the change that was seen last; 0: there was none
+	}
+	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxDocumentBody))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&body); err != nil {
+		return &badRequest{fmt.Sprintf("body: %v", err)}
+	}
+	c, err := e.PutDocument(r.Context(), ac.Tenant, ac.Token, r.PathValue("kind"), r.PathValue("name"), body.Text, body.Basis)
+	if err != nil {
+		return err
+	}
+	return write(w, http.StatusOK, c)
+}
+
+func (a *API) back(w http.ResponseWriter, r *http.Request, e *analysis.Engine, ac tenant.Access) error {
+	var body struct {
+		Number *uint64 `json:"number"`
+	}
+	if err := read(w, r, &body); err != nil {
+		return err
+	}
+	if body.Number == nil {
+		return &badRequest{"number: absent: want that of a change, 0 for before the first"}
+	}
+	made, err := e.Back(r.Context(), ac.Tenant, ac.Token, *body.Number)
+	if err != nil {
+		return err
+	}
+	return write(w, http.StatusOK, map[string]any{"changes": made})
+}
