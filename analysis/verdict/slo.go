@@ -164,6 +164,11 @@ type Burn struct {
 	// After is for how long it must burn before it is told, as a duration; empty: at once.
 	After   string   `json:"after,omitempty"`
 	Targets []string `json:"targets,omitempty"` // names of the notification targets
+	// What is to be told of it. One that tells nothing of a breach is evaluated, and
+	// makes no incident.
+	WhenBreaching bool `json:"when_breaching,omitempty"`
+	WhenResolved  bool `json:"when_resolved,omitempty"`
+	WhenNoData    bool `json:"when_no_data,omitempty"`
 }
 
 // SLOIncident is what burns now of one objective and group.
