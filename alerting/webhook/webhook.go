@@ -52,11 +52,12 @@ func (Secret) LogValue() slog.Value { return slog.StringValue(redacted) }
 // MarshalText returns a placeholder.
 func (Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
-// Target is one receiver of a tenant's verdicts.
+// Target is one receiver of a tenant's messages.
 type Target struct {
 	Tenant, Name, URL string
 	Secrets           []Secret // the first is the newest; several while one is rotated
 	Format            Format   // empty: Standard
+	Teller            Teller   // tells its messages instead; URL, secrets and format are of no use then
 }
 
 // Check reports what is wrong with the target's URL and secrets.

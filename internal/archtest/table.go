@@ -18,7 +18,7 @@ var table = []rule{
 	{of: "alerting/alertmanager", may: []string{"alerting/alert"}, standardOnly: true},
 	{of: "alerting/email", may: []string{"alerting/alert", "alerting/webhook"}},
 	{of: "alerting/gate", may: []string{"analysis/judge", "analysis/verdict"}},
-	{of: "alerting/pagerduty", may: []string{"alerting/alert", "alerting/webhook"}},
+	{of: "alerting/pagerduty", may: []string{"alerting/alert", "alerting/webhook", "analysis/verdict"}},
 	{of: "alerting/policy", may: []string{"analysis/verdict"}},
 	{of: "alerting/slack", may: []string{"alerting/alert", "alerting/webhook"}},
 	{of: "alerting/webhook", may: []string{"analysis/verdict"}},
