@@ -1,11 +1,9 @@
 package webhook
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
@@ -26,6 +24,7 @@ const (
 	Expired   Outcome = "expired"   // it was of no use any more
 	Refused   Outcome = "refused"   // the receiver answered 410: it wants no more
 	Overtaken Outcome = "overtaken" // something newer says another thing
+	Rejected  Outcome = "rejected"  // the receiver will never take it
 )
 
 // Report is how the telling of a message went.
@@ -82,6 +81,9 @@ type Deliverer struct{ o Options }
 // New returns a deliverer for targets that pass [Target.Check].
 func New(o Options) (*Deliverer, error) {
 	for _, t := range o.Targets {
+		if t.Teller != nil {
+			continue // which was checked when it was made
+		}
 		if err := t.Check(); err != nil {
 			return nil, fmt.Errorf("target %s of tenant %s: %w", t.Name, t.Tenant, err)
 		}
@@ -96,7 +98,7 @@ func New(o Options) (*Deliverer, error) {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	if o.Client == nil {
-		o.Client = newClient(o.Allow)
+		o.Client = NewClient(o.Allow)
 	}
 	return &Deliverer{o}, nil
 }
@@ -177,7 +179,7 @@ func (d *Deliverer) target(ctx context.Context, t Target) error {
 				return e.err
 			}
 			if e.gone {
-				d.o.Logger.Error("the webhook's receiver answered 410 Gone: nothing more is sent to it until the next start", "tenant", t.Tenant, "target", t.Name)
+				d.o.Logger.Error("the receiver wants no more messages: nothing is sent to it until the next start", "tenant", t.Tenant, "target", t.Name)
 				<-ctx.Done()
 				return nil
 			}
@@ -221,7 +223,7 @@ func (d *Deliverer) message(ctx context.Context, t Target, m Message) (_ Report,
 			return Report{Overtaken, try, last}, true
 		}
 		if !m.Urgent && d.o.Now().After(m.ExpiresAt) {
-			d.o.Logger.Warn("a verdict was not told in time", "tenant", t.Tenant, "target", t.Name, "message", m.ID, "tries", try)
+			d.o.Logger.Warn("a message was not told in time", "tenant", t.Tenant, "target", t.Name, "message", m.ID, "tries", try)
 			return Report{Expired, try, last}, true
 		}
 		status, after, err := d.attempt(ctx, t, m)
@@ -237,10 +239,13 @@ func (d *Deliverer) message(ctx context.Context, t Target, m Message) (_ Report,
 		switch {
 		case err == nil && status/100 == 2:
 			return Report{Delivered, try + 1, status}, true
-		case err == nil && status == http.StatusGone:
+		case err == nil && status == http.StatusGone, errors.Is(err, ErrGone):
 			return Report{Refused, try + 1, status}, true
+		case errors.Is(err, ErrRejected):
+			d.o.Logger.Error("a message was rejected, and is not tried again", "tenant", t.Tenant, "target", t.Name, "message", m.ID, "status", status, "error", err)
+			return Report{Rejected, try + 1, status}, true
 		}
-		d.o.Logger.Warn("a verdict was not told; it is tried again", "tenant", t.Tenant, "target", t.Name, "message", m.ID, "try", try+1, "status", status, "error", err)
+		d.o.Logger.Warn("a message was not told; it is tried again", "tenant", t.Tenant, "target", t.Name, "message", m.ID, "try", try+1, "status", status, "error", err)
 		switch overtaken, err := d.wait(ctx, t, m, after); {
 		case err != nil:
 			return Report{}, false
@@ -285,22 +290,20 @@ func (d *Deliverer) attempt(ctx context.Context, t Target, m Message) (status in
 		metrics.GetOrCreateHistogram(d.label("serin_webhook_attempt_seconds", t)).UpdateDuration(start)
 		return status, 0, err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, t.URL, bytes.NewReader(m.Body))
-	if err != nil {
-		return 0, 0, err
+	var a Answer
+	if t.Teller != nil {
+		a, err = t.Teller.Tell(ctx, m)
+	} else {
+		var header http.Header
+		if header, err = t.sign(m, d.o.Now()); err != nil {
+			return 0, 0, err
+		}
+		a, err = Post(ctx, d.o.Client, t.URL, header, m.Body)
 	}
-	if req.Header, err = t.sign(m, d.o.Now()); err != nil {
-		return 0, 0, err
+	if a.Status != 0 {
+		metrics.GetOrCreateHistogram(d.label("serin_webhook_attempt_seconds", t)).UpdateDuration(start)
 	}
-	res, err := d.o.Client.Do(req)
-	if err != nil {
-		return 0, 0, err
-	}
-	defer res.Body.Close()
-	// The status has said it all; what cannot be read costs the connection only.
-	_, _ = io.Copy(io.Discard, io.LimitReader(res.Body, maxAnswer))
-	metrics.GetOrCreateHistogram(d.label("serin_webhook_attempt_seconds", t)).UpdateDuration(start)
-	return res.StatusCode, retryAfter(res.Header.Get("Retry-After"), d.o.Now()), nil
+	return a.Status, a.After, err
 }
 
 // act makes one try of a target with an API of its own. An answer that is none of

@@ -46,10 +46,9 @@ func allowed(a netip.Addr, allow []netip.Prefix) bool {
 	return a.IsGlobalUnicast() && !a.IsPrivate() && !slices.ContainsFunc(internal, in)
 }
 
-// newClient returns a client that follows no redirects, uses no proxy and
-// reaches only what is allowed.
-func newClient(allow []netip.Prefix) *http.Client {
-	dialer := &net.Dialer{Timeout: 5 * time.Second, Control: func(_, address string, _ syscall.RawConn) error {
+// NewDialer returns a dialer that reaches only what is allowed.
+func NewDialer(allow []netip.Prefix) *net.Dialer {
+	return &net.Dialer{Timeout: 5 * time.Second, Control: func(_, address string, _ syscall.RawConn) error {
 		ap, err := netip.ParseAddrPort(address)
 		if err != nil {
 			return fmt.Errorf("address %q: %w", address, err)
@@ -59,10 +58,15 @@ func newClient(allow []netip.Prefix) *http.Client {
 		}
 		return nil
 	}}
+}
+
+// NewClient returns a client that follows no redirects, uses no proxy and
+// reaches only what is allowed.
+func NewClient(allow []netip.Prefix) *http.Client {
 	return &http.Client{
 		Timeout:       attemptTimeout,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		Transport: &http.Transport{DialContext: dialer.DialContext, TLSHandshakeTimeout: 5 * time.Second, MaxIdleConnsPerHost: 2,
+		Transport: &http.Transport{DialContext: NewDialer(allow).DialContext, TLSHandshakeTimeout: 5 * time.Second, MaxIdleConnsPerHost: 2,
 			IdleConnTimeout: time.Minute, MaxResponseHeaderBytes: 16 << 10, ForceAttemptHTTP2: true},
 	}
 }

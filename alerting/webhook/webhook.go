@@ -53,19 +53,15 @@ func (Secret) LogValue() slog.Value { return slog.StringValue(redacted) }
 // MarshalText returns a placeholder.
 func (Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
-// Client makes requests.
-type Client = interface {
-	Do(*http.Request) (*http.Response, error)
-}
-
-// Target is one receiver of a tenant's verdicts.
+// Target is one receiver of a tenant's messages.
 type Target struct {
 	Tenant, Name, URL string
 	Secrets           []Secret // the first is the newest; several while one is rotated
 	Format            Format   // empty: Standard
 	// Act tells a verdict by a tool's own API, in place of a signed message. It
 	// may be called again with the same verdict.
-	Act func(ctx context.Context, client Client, now time.Time, v *verdict.Verdict) error `json:"-"`
+	Act    func(ctx context.Context, client Client, now time.Time, v *verdict.Verdict) error `json:"-"`
+	Teller Teller                                                                            // tells its messages instead; URL, secrets and format are of no use then
 }
 
 // Check reports what is wrong with the target's URL and secrets.

@@ -149,7 +149,7 @@ func TestInternalAddressesAreNotReached(t *testing.T) {
 	inner := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { reached <- "inner" }))
 	defer inner.Close()
 	port := inner.URL[strings.LastIndex(inner.URL, ":"):]
-	client := newClient(nil)
+	client := NewClient(nil)
 	for _, host := range []string{"127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "0.0.0.0", "127.1"} {
 		res, err := client.Post("http://"+host+port, "text/plain", nil)
 		if err == nil {
@@ -161,7 +161,7 @@ func TestInternalAddressesAreNotReached(t *testing.T) {
 	}
 	outer := httptest.NewServer(http.RedirectHandler(inner.URL, http.StatusTemporaryRedirect))
 	defer outer.Close()
-	res, err := newClient([]netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}).Post(outer.URL, "text/plain", nil)
+	res, err := NewClient([]netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}).Post(outer.URL, "text/plain", nil)
 	if err != nil || res.StatusCode != http.StatusTemporaryRedirect {
 		t.Errorf("a redirect was followed: %v, %v", res, err)
 	}
