@@ -37,15 +37,19 @@ type server struct {
 	tenants  *tenant.Directory
 	targets  []webhook.Target
 	policies analysis.Policies
-	journal  *journal.Journal
-	events   *journal.Log
-	control  *journal.Log
-	edge     *ingest.Edge
-	gates    *tenant.Capabilities
-	engine   atomic.Pointer[analysis.Engine] // nil while the control plane is down
-	listener net.Listener
-	front    *lane.Server // made by run
-	failed   chan error
+	alerts   *alerts
+	// evaluator gives the objectives of an analysis; nil: there are none, and nobody
+	// is told that they are evaluated.
+	evaluator func(*analysis.Engine) evaluator
+	journal   *journal.Journal
+	events    *journal.Log
+	control   *journal.Log
+	edge      *ingest.Edge
+	gates     *tenant.Capabilities
+	engine    atomic.Pointer[analysis.Engine] // nil while the control plane is down
+	listener  net.Listener
+	front     *lane.Server // made by run
+	failed    chan error
 }
 
 // The bounds of a request. The longest answer is a long poll of a minute.
@@ -69,6 +73,9 @@ func newServer(ctx context.Context, c config, logger *slog.Logger) (_ *server, e
 	}
 	if s.policies, err = c.policies(); err != nil {
 		return nil, fmt.Errorf("configuration:\n%w", err)
+	}
+	if s.alerts, err = openAlerts(&c, logger.With("part", "alerts")); err != nil {
+		return nil, err
 	}
 	defer func() {
 		if err != nil {
@@ -165,6 +172,11 @@ func (s *server) run(ctx context.Context) error {
 		}
 	})
 	wg.Go(func() { s.controlPlane(ctx) })
+	wg.Go(func() {
+		if err := s.alerts.run(ctx, webhook.Options{Allow: s.c.WebhookAllow, Logger: s.logger.With("part", "alerts")}); err != nil {
+			s.logger.Error("alerts are told no more", "error", err)
+		}
+	})
 	var edge sync.WaitGroup
 	edge.Go(func() {
 		if err := s.edge.Run(edgeCtx); err != nil {
@@ -237,6 +249,9 @@ func (s *server) controlOnce(ctx context.Context) error {
 		}
 	})
 	wg.Go(func() { s.keepLive(ctx, engine) })
+	if s.evaluator != nil {
+		wg.Go(func() { s.alerts.evaluate(ctx, s.evaluator(engine)) })
+	}
 	err = engine.Run(ctx)
 	cancel(err)
 	wg.Wait()
@@ -288,6 +303,6 @@ func (s *server) routes() http.Handler {
 			http.ServeContent(w, r, "serin.js", time.Time{}, f)
 		})
 	}
-	mux.Handle("/", api.New(api.Options{Tenants: s.tenants, Engine: s.engine.Load, Held: s.edge, Deliveries: deliveries{s}, Capabilities: s.gates, Logger: s.logger.With("part", "api")}))
+	mux.Handle("/", api.New(api.Options{Tenants: s.tenants, Engine: s.engine.Load, Held: s.edge, Deliveries: deliveries{s}, Alerts: s.alerts, Capabilities: s.gates, Logger: s.logger.With("part", "api")}))
 	return mux
 }

@@ -13,7 +13,7 @@ type rule struct {
 }
 
 var table = []rule{
-	{of: "cmd/serin", may: []string{"alerting/alert", "alerting/alertmanager", "alerting/email", "alerting/pagerduty", "alerting/policy", "alerting/slack", "alerting/webhook", "analysis", "analysis/canary", "analysis/evalue", "analysis/judge", "analysis/lab", "analysis/policyfile", "analysis/verdict", "ingest", "ingest/dialect", "ingest/lane", "internal/api", "internal/bench/corpus", "internal/bench/load", "internal/event", "internal/plot", "internal/store/journal", "internal/store/segment", "internal/tenant"}},
+	{of: "cmd/serin", may: []string{"alerting/alert", "alerting/alertmanager", "alerting/email", "alerting/pagerduty", "alerting/policy", "alerting/slack", "alerting/webhook", "analysis", "analysis/canary", "analysis/evalue", "analysis/judge", "analysis/lab", "analysis/openslo", "analysis/policyfile", "analysis/slo", "analysis/verdict", "analysis/yamlfile", "ingest", "ingest/dialect", "ingest/lane", "internal/api", "internal/bench/corpus", "internal/bench/load", "internal/event", "internal/plot", "internal/store/journal", "internal/store/segment", "internal/tenant"}},
 	{of: "alerting/alert", may: []string{"analysis/verdict"}, standardOnly: true},
 	{of: "alerting/alertmanager", may: []string{"alerting/alert"}, standardOnly: true},
 	{of: "alerting/email", may: []string{"alerting/alert", "alerting/webhook"}},
@@ -22,7 +22,7 @@ var table = []rule{
 	{of: "alerting/policy", may: []string{"analysis/verdict"}},
 	{of: "alerting/slack", may: []string{"alerting/alert", "alerting/webhook"}},
 	{of: "alerting/webhook", may: []string{"analysis/verdict"}},
-	{of: "internal/api", may: []string{"alerting/gate", "analysis", "analysis/canary", "analysis/verdict", "internal/tenant"}},
+	{of: "internal/api", may: []string{"alerting/alert", "alerting/gate", "analysis", "analysis/canary", "analysis/verdict", "internal/tenant"}},
 	{of: "analysis", may: []string{"analysis/canary", "analysis/cell", "analysis/session", "analysis/verdict", "internal/event",
 		"internal/store/batch", "internal/store/journal", "internal/store/segment", "internal/tenant"}},
 	{of: "analysis/canary", may: []string{"analysis/evalue", "analysis/session", "analysis/sketch", "analysis/verdict", "internal/event", "internal/store/batch"}},
