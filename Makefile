@@ -28,7 +28,7 @@ test-sdk: sdk-js/node_modules/.package-lock.json
 test-e2e: $(BIN) $(SDK) $(FOREIGN)
 	cd sdk-js && SERIN_BIN=$(CURDIR)/$(BIN) npm run e2e
 
-interop: $(BIN) internal/interop/openfeature/node_modules/.package-lock.json ## delivery tools' own code against a built server: Argo Rollouts, Flagger, OpenFeature, CloudEvents
+interop: $(BIN) internal/interop/openfeature/node_modules/.package-lock.json ## delivery tools' own code against a built server: Argo Rollouts, Flagger, OpenFeature, CloudEvents, Alertmanager, PagerDuty
 	cd internal/interop && go vet ./... && SERIN_BIN=$(CURDIR)/$(BIN) go test -timeout 10m ./...
 	cd internal/interop/openfeature && SERIN_BIN=$(CURDIR)/$(BIN) npm test
 

@@ -1,6 +1,7 @@
 package alert
 
 import (
+	"encoding/json"
 	"fmt"
 	"math"
 	"strings"
@@ -74,4 +75,17 @@ func percent(f float64) string {
 		return "unknown"
 	}
 	return fmt.Sprintf("%.4g %%", 100*f)
+}
+
+// Body is a notification as a webhook of one's own gets it.
+func Body(n *Notification) ([]byte, error) {
+	data, err := json.Marshal(struct {
+		Type      string        `json:"type"`
+		Timestamp time.Time     `json:"timestamp"`
+		Data      *Notification `json:"data"`
+	}{"alert", n.At, n})
+	if err != nil {
+		return nil, fmt.Errorf("write message %s: %w", n.ID, err)
+	}
+	return data, nil
 }

@@ -29,6 +29,7 @@ type config struct {
 	Taste        tasteConfig    `yaml:"taste,omitempty"` //
 	Edge         edgeConfig     `yaml:"edge,omitempty"`  //
 	Gate         gateConfig     `yaml:"gate,omitempty"`  //
+	Alerting     alertingConfig `yaml:"alerting,omitempty"`
 	Tenants      []tenantConfig `yaml:"tenants"`
 }
 
@@ -68,7 +69,8 @@ type tenantConfig struct {
 	Keys     []keyConfig     `yaml:"keys,omitempty"`
 	Tokens   []tokenConfig   `yaml:"tokens,omitempty"`
 	Webhooks []webhookConfig `yaml:"webhooks,omitempty"`
-	Tools    []toolConfig    `yaml:"tools,omitempty"` // told verdicts by their own APIs
+	Alerts   []alertConfig   `yaml:"alerts,omitempty"` // who is told of incidents
+	Tools    []toolConfig    `yaml:"tools,omitempty"`  // told verdicts by their own APIs
 	// Objectives are OpenSLO files, or folders of them.
 	Objectives []string `yaml:"objectives,omitempty"`
 	Policies   []string `yaml:"policies,omitempty"` // files of policies that rollouts may name; paths are relative to where serin runs
@@ -218,6 +220,9 @@ func (c *config) directory() (*tenant.Directory, error) {
 	d, err := tenant.NewDirectory(specs)
 	if _, werr := c.targets(); werr != nil {
 		faults = append(faults, werr)
+	}
+	if _, aerr := c.alertTargets(); aerr != nil {
+		faults = append(faults, aerr)
 	}
 	return d, errors.Join(append(faults, err)...)
 }

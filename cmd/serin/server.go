@@ -39,15 +39,19 @@ type server struct {
 	targets  []webhook.Target
 	policies analysis.Policies
 	slos     analysis.Objectives
-	journal  *journal.Journal
-	events   *journal.Log
-	control  *journal.Log
-	edge     *ingest.Edge
-	gates    *tenant.Capabilities
-	engine   atomic.Pointer[analysis.Engine] // nil while the control plane is down
-	listener net.Listener
-	front    *lane.Server // made by run
-	failed   chan error
+	alerts   *alerts
+	// evaluator gives the objectives of an analysis; nil: there are none, and nobody
+	// is told that they are evaluated.
+	evaluator func(*analysis.Engine) evaluator
+	journal   *journal.Journal
+	events    *journal.Log
+	control   *journal.Log
+	edge      *ingest.Edge
+	gates     *tenant.Capabilities
+	engine    atomic.Pointer[analysis.Engine] // nil while the control plane is down
+	listener  net.Listener
+	front     *lane.Server // made by run
+	failed    chan error
 }
 
 // The bounds of a request. The longest answer is a long poll of a minute.
@@ -78,6 +82,9 @@ func newServer(ctx context.Context, c config, logger *slog.Logger) (_ *server, e
 	}
 	for _, n := range notes {
 		logger.Warn("an objective is likely not what was meant", "note", n.String())
+	}
+	if s.alerts, err = openAlerts(&c, logger.With("part", "alerts")); err != nil {
+		return nil, err
 	}
 	defer func() {
 		if err != nil {
@@ -174,6 +181,11 @@ func (s *server) run(ctx context.Context) error {
 		}
 	})
 	wg.Go(func() { s.controlPlane(ctx) })
+	wg.Go(func() {
+		if err := s.alerts.run(ctx, webhook.Options{Allow: s.c.WebhookAllow, Logger: s.logger.With("part", "alerts")}); err != nil {
+			s.logger.Error("alerts are told no more", "error", err)
+		}
+	})
 	var edge sync.WaitGroup
 	edge.Go(func() {
 		if err := s.edge.Run(edgeCtx); err != nil {
@@ -246,6 +258,9 @@ func (s *server) controlOnce(ctx context.Context) error {
 		}
 	})
 	wg.Go(func() { s.keepLive(ctx, engine) })
+	if s.evaluator != nil {
+		wg.Go(func() { s.alerts.evaluate(ctx, s.evaluator(engine)) })
+	}
 	err = engine.Run(ctx)
 	cancel(err)
 	wg.Wait()
@@ -297,6 +312,6 @@ func (s *server) routes() http.Handler {
 			http.ServeContent(w, r, "serin.js", time.Time{}, f)
 		})
 	}
-	mux.Handle("/", api.New(api.Options{Tenants: s.tenants, Engine: s.engine.Load, Held: s.edge, Deliveries: deliveries{s}, Capabilities: s.gates, Logger: s.logger.With("part", "api")}))
+	mux.Handle("/", api.New(api.Options{Tenants: s.tenants, Engine: s.engine.Load, Held: s.edge, Deliveries: deliveries{s}, Alerts: s.alerts, Capabilities: s.gates, Logger: s.logger.With("part", "api")}))
 	return mux
 }

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"serin.dev/serin/alerting/alert"
 	"serin.dev/serin/analysis"
 	"serin.dev/serin/analysis/canary"
 	"serin.dev/serin/internal/tenant"
@@ -28,6 +29,8 @@ type Options struct {
 	Logger  *slog.Logger
 	// Deliveries is what was told to webhooks, and is to be.
 	Deliveries Deliveries
+	// Alerts is the book of incidents and silences.
+	Alerts Alerts
 	// Capabilities are those that stand in the URLs of gates.
 	Capabilities *tenant.Capabilities
 	Now          func() time.Time // default time.Now
@@ -119,6 +122,10 @@ func (a *API) table() []route {
 		{Route{"PUT", "/v1/documents/{kind}/{name}", tenant.Releaser}, a.putDocument, false},
 		{Route{"GET", "/v1/deliveries", tenant.Viewer}, a.deliveries, false},
 		{Route{"POST", "/v1/deliveries/{id}/replay", tenant.Releaser}, a.replay, false},
+		{Route{"GET", "/v1/alerts", tenant.Viewer}, a.alerts, true},
+		{Route{"GET", "/v1/silences", tenant.Viewer}, a.silences, true},
+		{Route{"POST", "/v1/silences", tenant.Releaser}, a.silence, true},
+		{Route{"DELETE", "/v1/silences/{id}", tenant.Releaser}, a.unsilence, true},
 		{Route{"GET", "/v1/quarantine", tenant.Admin}, a.quarantined, true},
 		{Route{"GET", "/v1/quarantine/{id}", tenant.Admin}, a.quarantinedBody, true},
 		{Route{"POST", "/v1/quarantine/{id}/release", tenant.Admin}, a.release, true},
@@ -171,7 +178,7 @@ func (a *API) explain(w http.ResponseWriter, r *http.Request, access tenant.Acce
 		fail(w, http.StatusNotFound, "not_found", err.Error())
 	case errors.Is(err, analysis.ErrExists), errors.Is(err, analysis.ErrStage), errors.Is(err, analysis.ErrEnded), errors.Is(err, analysis.ErrBasis), errors.Is(err, analysis.ErrRelease):
 		fail(w, http.StatusConflict, "conflict", err.Error())
-	case errors.As(err, &bad), errors.Is(err, canary.ErrInvalid), errors.Is(err, analysis.ErrException):
+	case errors.As(err, &bad), errors.Is(err, canary.ErrInvalid), errors.Is(err, analysis.ErrException), errors.Is(err, alert.ErrInvalid):
 		fail(w, http.StatusBadRequest, "invalid", err.Error())
 	default:
 		a.o.Logger.Error("request failed", "tenant", access.Tenant.String(), "method", r.Method, "path", r.URL.Path, "error", err)

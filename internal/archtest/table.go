@@ -23,7 +23,7 @@ var table = []rule{
 	{of: "alerting/policy", may: []string{"analysis/verdict"}},
 	{of: "alerting/slack", may: []string{"alerting/alert", "alerting/webhook"}},
 	{of: "alerting/webhook", may: []string{"analysis/verdict"}},
-	{of: "internal/api", may: []string{"alerting/gate", "analysis", "analysis/canary", "analysis/verdict", "internal/tenant"}},
+	{of: "internal/api", may: []string{"alerting/alert", "alerting/gate", "analysis", "analysis/canary", "analysis/verdict", "internal/tenant"}},
 	{of: "analysis", may: []string{"analysis/canary", "analysis/cell", "analysis/session", "analysis/slo", "analysis/verdict", "internal/event",
 		"internal/store/batch", "internal/store/journal", "internal/store/segment", "internal/tenant"}},
 	{of: "analysis/canary", may: []string{"analysis/evalue", "analysis/session", "analysis/sketch", "analysis/verdict", "internal/event", "internal/store/batch"}},
