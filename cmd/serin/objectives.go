@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -10,6 +11,8 @@ import (
 	"serin.dev/serin/analysis"
 	"serin.dev/serin/analysis/openslo"
 	"serin.dev/serin/analysis/slo"
+	"serin.dev/serin/analysis/verdict"
+	"serin.dev/serin/internal/tenant"
 )
 
 // objectives reads the OpenSLO files of all tenants, and reports all faults of all
@@ -30,6 +33,21 @@ func (c *config) objectives() (analysis.Objectives, []openslo.Note, error) {
 		all[t.ID], notes = of, append(notes, told...)
 	}
 	return all, notes, errors.Join(faults...)
+}
+
+// states gives the newest states of an analysis' objectives to alerting. While it
+// catches up with the journal it gives none: what they say may be over.
+type states struct{ engine *analysis.Engine }
+
+// EvaluateSLOs implements [evaluator].
+func (s states) EvaluateSLOs(_ context.Context, fn func(*verdict.SLOState)) error {
+	if !s.engine.Ready() {
+		return nil
+	}
+	for _, one := range s.engine.SLOs(tenant.ID{}, "") {
+		fn(&one)
+	}
+	return nil
 }
 
 // readObjectives reads files, and all YAML files of folders, which may refer to

@@ -40,8 +40,7 @@ type server struct {
 	policies analysis.Policies
 	slos     analysis.Objectives
 	alerts   *alerts
-	// evaluator gives the objectives of an analysis; nil: there are none, and nobody
-	// is told that they are evaluated.
+	// evaluator gives the objectives of an analysis.
 	evaluator func(*analysis.Engine) evaluator
 	journal   *journal.Journal
 	events    *journal.Log
@@ -66,7 +65,7 @@ const (
 
 // newServer opens the journal and listens; nothing is served before run.
 func newServer(ctx context.Context, c config, logger *slog.Logger) (_ *server, err error) {
-	s := &server{c: c, logger: logger, failed: make(chan error, 1)}
+	s := &server{c: c, logger: logger, failed: make(chan error, 1), evaluator: func(e *analysis.Engine) evaluator { return states{e} }}
 	if s.tenants, err = c.directory(); err != nil {
 		return nil, fmt.Errorf("configuration:\n%w", err)
 	}
@@ -258,9 +257,7 @@ func (s *server) controlOnce(ctx context.Context) error {
 		}
 	})
 	wg.Go(func() { s.keepLive(ctx, engine) })
-	if s.evaluator != nil {
-		wg.Go(func() { s.alerts.evaluate(ctx, s.evaluator(engine)) })
-	}
+	wg.Go(func() { s.alerts.evaluate(ctx, s.evaluator(engine)) })
 	err = engine.Run(ctx)
 	cancel(err)
 	wg.Wait()
