@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 )
 
 // The short way to a URL's host and path finds what net/url does.
@@ -34,5 +35,29 @@ func TestSplit(t *testing.T) {
 		if wantHost, wantPath := parsed(raw); host != wantHost || path != wantPath {
 			t.Fatalf("%q: host %q, path %q; want %q, %q", raw, host, path, wantHost, wantPath)
 		}
+	}
+}
+
+// The short way to a date finds what package time does.
+func TestShortDate(t *testing.T) {
+	r := rand.New(rand.NewPCG(5, 6))
+	short := 0
+	for range 200_000 {
+		at := time.UnixMilli(r.Int64N(253402300799_999)).UTC() // until the year 9999
+		text := []byte(at.Format("2006-01-02T15:04:05.000Z"))
+		if r.IntN(2) == 0 {
+			text[r.IntN(len(text))] = "0123456789-:.TZ +"[r.IntN(17)]
+		}
+		ms, ok := shortDate(text)
+		if !ok {
+			continue
+		}
+		short++
+		if want, err := time.Parse(time.RFC3339Nano, string(text)); err != nil || want.UnixMilli() != ms {
+			t.Fatalf("%s: %d, want %v %v", text, ms, want, err)
+		}
+	}
+	if short < 50_000 {
+		t.Errorf("only %d of 200,000 dates are short", short)
 	}
 }
