@@ -57,6 +57,7 @@ fuzz: ## each fuzz target for 20 s
 	for f in Faro Sentry OTLP Reports Elastic Datadog StreamMessage; do go test -run '^$$' -fuzz "^Fuzz$$f$$" -fuzztime 20s -fuzzminimizetime 50x ./ingest || exit 1; done
 	go test -run '^$$' -fuzz '^FuzzHead$$' -fuzztime 20s -fuzzminimizetime 50x ./ingest/lane
 	for f in Scrub Forwarded; do go test -run '^$$' -fuzz "^Fuzz$$f$$" -fuzztime 20s -fuzzminimizetime 50x ./ingest/admit || exit 1; done
+	go test -run '^$$' -fuzz '^FuzzRestore$$' -fuzztime 20s -fuzzminimizetime 50x ./alerting/alert
 	go test -run '^$$' -fuzz '^FuzzReadGroup$$' -fuzztime 20s -fuzzminimizetime 50x ./internal/store/batch
 	go test -run '^$$' -fuzz '^FuzzHLLUnmarshal$$' -fuzztime 20s -fuzzminimizetime 50x ./analysis/sketch
 	go test -run '^$$' -fuzz '^FuzzHistogramUnmarshal$$' -fuzztime 20s -fuzzminimizetime 50x ./analysis/sketch

@@ -43,6 +43,7 @@ var commands = []command{
 	{"release", "STATE APP RELEASE", "tell that a release is deployed, released or withdrawn; list: how all stand, and what leaked", releaseCommand},
 	{"audit", "", "who changed which policies, and when", audit},
 	{"deliveries", "list|replay [MESSAGE]", "what was told to webhooks, and telling it again", deliveriesCommand},
+	{"test", "FILE...", "run tests of alerts: input series, expected alerts", testCommand},
 	{"alerts", "[--json]", "incidents: what is pending, open, or ended just now", alertsCommand},
 	{"silence", "add|list|end", "keep incidents from being told for a time", silenceCommand},
 	{"decode", "PROTOCOL [BODY]", "print the events that a recorded request is decoded into", decode},
