@@ -38,6 +38,9 @@ type alerts struct {
 	began   time.Time
 	logger  *slog.Logger
 
+	// order keeps what is new from being told before it is kept.
+	order sync.RWMutex
+
 	mu      sync.Mutex
 	kept    []byte        // what the file holds
 	changed chan struct{} // closed when there may be something to tell
@@ -86,22 +89,23 @@ func openAlerts(c *config, logger *slog.Logger) (*alerts, error) {
 	return a, nil
 }
 
-// save keeps the book, and wakes who tells.
+// save keeps the book, and wakes who tells, even where it could not be kept: to be
+// told twice after a restart is better than not at all.
 func (a *alerts) save() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	defer func() {
+		close(a.changed)
+		a.changed = make(chan struct{})
+	}()
 	data, err := a.book.Snapshot()
-	if err != nil {
+	if err != nil || bytes.Equal(data, a.kept) {
 		return err
 	}
-	if !bytes.Equal(data, a.kept) {
-		if err := segment.WriteFile(a.path, data); err != nil {
-			return err
-		}
-		a.kept = data
+	if err := segment.WriteFile(a.path, data); err != nil {
+		return err
 	}
-	close(a.changed)
-	a.changed = make(chan struct{})
+	a.kept = data
 	return nil
 }
 
@@ -130,13 +134,19 @@ func (a *alerts) round(ctx context.Context, ev evaluator) error {
 	if err := ev.EvaluateSLOs(ctx, a.book.Observe); err != nil {
 		return err
 	}
-	for _, n := range a.book.Tell(time.Now()) {
+	a.order.Lock()
+	news := a.book.Tell(time.Now())
+	if err := a.save(); err != nil {
+		a.logger.Error("alerts cannot be kept", "error", err)
+	}
+	a.order.Unlock()
+	for _, n := range news {
 		for _, it := range n.Items {
 			a.logger.Info("incident", "event", it.Event, "tenant", it.Tenant, "slo", it.SLO, "cohort", it.Cohort, "severity", it.Severity, "target", n.Target)
 			metrics.GetOrCreateCounter(fmt.Sprintf("serin_alert_events_total{tenant=%q,target=%q,event=%q}", it.Tenant, n.Target, it.Event)).Inc()
 		}
 	}
-	return a.save()
+	return nil
 }
 
 // run tells what there is to tell, until ctx ends; it needs no analysis.
@@ -172,7 +182,10 @@ func (a *alerts) manager(ctx context.Context, t alertTarget) {
 		changed := a.changed
 		a.mu.Unlock()
 		now := time.Now()
-		all := t.manager.Alerts(a.book.Level(t.Tenant, t.Name), now)
+		a.order.RLock()
+		items := a.book.Level(t.Tenant, t.Name)
+		a.order.RUnlock()
+		all := t.manager.Alerts(items, now)
 		if now.Sub(a.book.Told()) < aliveFor {
 			all = append(all, t.manager.Watchdog(a.began, now))
 		}
@@ -213,7 +226,10 @@ func (o alertOutbox) Undelivered(_ context.Context, tenant, target string) ([]we
 	name := strings.TrimPrefix(target, alertPrefix)
 	i := slices.IndexFunc(o.a.targets, func(t alertTarget) bool { return t.Tenant == tenant && t.Name == name })
 	var ms []webhook.Message
-	for _, n := range o.a.book.Waiting(tenant, name) {
+	o.a.order.RLock()
+	waiting := o.a.book.Waiting(tenant, name)
+	o.a.order.RUnlock()
+	for _, n := range waiting {
 		body, err := o.a.targets[i].body(&n)
 		if err != nil {
 			return nil, err
