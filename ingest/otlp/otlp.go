@@ -97,6 +97,7 @@ func (d *decoder) done() {
 		return
 	}
 	d.b, d.r, d.m = nil, nil, nil
+	d.rec.reset() // whose trace lies in the body
 	decoders.Put(d)
 }
 
