@@ -36,10 +36,16 @@ type streamLimits struct {
 
 var streamDefaults = streamLimits{inFlight: 64, ping: 30 * time.Second, pong: 75 * time.Second, idle: 10 * time.Minute, write: 5 * time.Second, look: time.Second}
 
+// streamParts is in how many parts the streams are looked at, one after the
+// other: to look at 20,000 at once, and to ping them, would hold up beacons
+// for tens of milliseconds where there is one core.
+const streamParts = 32
+
 // streams are the open streams of an edge.
 type streams struct {
 	mu     sync.Mutex
-	all    map[*stream]struct{}
+	parts  [streamParts]map[*stream]struct{}
+	next   int // part of the next stream
 	ending bool
 	done   sync.WaitGroup
 	limits streamLimits
@@ -50,6 +56,7 @@ type streams struct {
 // stream is one websocket.
 type stream struct {
 	grant  *tenant.Grant
+	part   int
 	conn   *websocket.Conn
 	last   atomic.Int64 // of the last message, Unix ns
 	pinged time.Time    // owned by watchStreams
@@ -130,6 +137,9 @@ func (e *Edge) stream(w http.ResponseWriter, r *http.Request) {
 	}()
 }
 
+// openStreams counts the websockets that are open.
+func openStreams() *metrics.Gauge { return metrics.GetOrCreateGauge("serin_ingest_streams_open", nil) }
+
 func (ss *streams) add(s *stream) bool {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
@@ -139,22 +149,26 @@ func (ss *streams) add(s *stream) bool {
 	if ss.ending {
 		return false
 	}
-	if ss.all == nil {
-		ss.all = map[*stream]struct{}{}
+	s.part = ss.next
+	ss.next = (ss.next + 1) % streamParts
+	if ss.parts[s.part] == nil {
+		ss.parts[s.part] = map[*stream]struct{}{}
 	}
-	ss.all[s] = struct{}{}
+	ss.parts[s.part][s] = struct{}{}
 	ss.done.Add(1)
+	openStreams().Inc()
 	return true
 }
 
 func (ss *streams) remove(s *stream) {
 	ss.mu.Lock()
-	delete(ss.all, s)
+	delete(ss.parts[s.part], s)
 	ss.mu.Unlock()
 	reason := "client"
 	if p := s.closed.Load(); p != nil {
 		reason = *p
 	}
+	openStreams().Dec()
 	metrics.GetOrCreateCounter(fmt.Sprintf(`serin_ingest_streams_closed_total{reason=%q}`, reason)).Inc()
 	ss.done.Done()
 }
@@ -163,7 +177,11 @@ func (ss *streams) remove(s *stream) {
 func (e *Edge) Streams() int {
 	e.streams.mu.Lock()
 	defer e.streams.mu.Unlock()
-	return len(e.streams.all)
+	n := 0
+	for _, part := range e.streams.parts {
+		n += len(part)
+	}
+	return n
 }
 
 // read reads messages until the stream ends, and returns when all that were
@@ -398,7 +416,7 @@ func (s *stream) end(code int, reason string, limit time.Duration) {
 // watchStreams pings the streams, ends idle ones and tells their clients which
 // classes to hold, until ctx ends; then it ends all of them, each when what it
 // has read is answered. One loop for all: an idle stream costs no timer and no
-// goroutine but its reader's.
+// goroutine but its reader's. Each stream is looked at once in limits.look.
 func (e *Edge) watchStreams(ctx context.Context) {
 	ss := &e.streams
 	ss.mu.Lock()
@@ -407,21 +425,26 @@ func (e *Edge) watchStreams(ctx context.Context) {
 	}
 	limits := ss.limits
 	ss.mu.Unlock()
-	t := time.NewTicker(limits.look)
+	t := time.NewTicker(max(limits.look/streamParts, time.Microsecond))
 	defer t.Stop()
-	for {
+	var list []*stream
+	for part := 0; ; part = (part + 1) % streamParts {
 		select {
 		case now := <-t.C:
-			for _, s := range ss.list() {
+			list = ss.list(list[:0], part)
+			for _, s := range list {
 				e.look(s, now, &limits)
 			}
+			clear(list) // holds no stream that has ended
 		case <-ctx.Done():
 			ss.mu.Lock()
 			ss.ending = true
 			ss.mu.Unlock()
-			for _, s := range ss.list() {
-				s.note("shutdown")
-				_ = s.conn.SetReadDeadline(time.Unix(1, 0)) // wakes the reader; what it has is still answered
+			for part := range streamParts {
+				for _, s := range ss.list(nil, part) {
+					s.note("shutdown")
+					_ = s.conn.SetReadDeadline(time.Unix(1, 0)) // wakes the reader; what it has is still answered
+				}
 			}
 			ss.done.Wait()
 			return
@@ -429,11 +452,11 @@ func (e *Edge) watchStreams(ctx context.Context) {
 	}
 }
 
-func (ss *streams) list() []*stream {
+// list appends the streams of a part.
+func (ss *streams) list(list []*stream, part int) []*stream {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
-	list := make([]*stream, 0, len(ss.all))
-	for s := range ss.all {
+	for s := range ss.parts[part] {
 		list = append(list, s)
 	}
 	return list
