@@ -82,6 +82,7 @@ type Engine struct {
 
 	reader  batch.Reader
 	pending map[batch.Partition]*batch.Batch // rows not in a segment yet
+	spare   map[batch.Partition]*batch.Batch // empty: the memory of the batches that were sealed last
 	order   []batch.Partition
 	rows    int
 	sealed  uint64 // position up to which segments are durable
@@ -271,7 +272,10 @@ func (e *Engine) message(m journal.Message) error {
 		p := batch.Partition{Tenant: id, App: b.App, Release: b.Release}
 		bt := e.pending[p]
 		if bt == nil {
-			bt = batch.New(p)
+			if bt = e.spare[p]; bt == nil {
+				bt = batch.New(p)
+			}
+			delete(e.spare, p)
 			e.pending[p] = bt
 			e.order = append(e.order, p)
 		}
@@ -401,6 +405,11 @@ func (e *Engine) seal(ctx context.Context, last bool) error {
 			return err
 		}
 	}
+	spare := make(map[batch.Partition]*batch.Batch, len(s.batches))
+	for _, b := range s.batches {
+		b.Reset()
+		spare[b.Partition] = b
+	}
 	written := e.o.Now()
 	if s.checkpoint != nil {
 		if err := segment.WriteFile(e.o.Checkpoint, s.checkpoint); err != nil {
@@ -409,6 +418,7 @@ func (e *Engine) seal(ctx context.Context, last bool) error {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.spare = spare
 	for _, l := range s.ledgers {
 		e.ledgered[l.key] = l.n
 	}

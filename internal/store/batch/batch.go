@@ -134,6 +134,18 @@ func New(p Partition) *Batch {
 	return b
 }
 
+// Reset empties the batch and keeps its memory, whose size is that of the rows
+// that it has had. No record of it may live.
+func (b *Batch) Reset() {
+	for i := range b.dicts {
+		b.dicts[i].reset()
+	}
+	b.position, b.ordinal, b.seq, b.received = b.position[:0], b.ordinal[:0], b.seq[:0], b.received[:0]
+	b.beacon, b.index, b.time, b.value, b.valid = b.beacon[:0], b.index[:0], b.time[:0], b.value[:0], b.valid[:0]
+	b.kinds = b.kinds[:0]
+	clear(b.attrs.near)
+}
+
 // Append adds the rows of one beacon of the partition: one for each event, one of kind drop for
 // each cause in its drops, and one of kind session named "beat" where it has
 // neither, so that each accepted beacon has a row. position is that of the

@@ -122,6 +122,46 @@ func TestRecordRoundTrip(t *testing.T) {
 	}
 }
 
+// TestResetIsNew fills a batch again and again, and holds its columns, codes
+// and all, against those of one that is new.
+func TestResetIsNew(t *testing.T) {
+	checked(t)
+	var kept *Batch
+	for seed := range uint64(60) {
+		r := rand.New(rand.NewPCG(seed, 3))
+		fresh := New(Partition{mustID(t, "acme"), "web", "1"})
+		if kept == nil {
+			kept = New(fresh.Partition)
+		}
+		kept.Reset()
+		for i := range r.IntN(200) { // with enough that the tables of near texts are made
+			b := random(r)
+			fresh.Append(seed, i, b)
+			kept.Append(seed, i, b)
+		}
+		want, got := fresh.Record(), kept.Record()
+		if !array.RecordEqual(want, got) {
+			t.Fatalf("seed %d: %d rows after Reset are not those of a new batch", seed, kept.Len())
+		}
+		for i := range int(want.NumCols()) {
+			a, ok := want.Column(i).(*array.Dictionary)
+			if !ok {
+				continue
+			}
+			if b := got.Column(i).(*array.Dictionary); !array.Equal(a.Indices(), b.Indices()) || !array.Equal(a.Dictionary(), b.Dictionary()) {
+				t.Fatalf("seed %d: column %s has other codes after Reset", seed, Schema.Field(i).Name)
+			}
+		}
+		for row := range kept.Len() {
+			if kept.Kind(row) != fresh.Kind(row) {
+				t.Fatalf("seed %d: row %d is of kind %v, want %v", seed, row, kept.Kind(row), fresh.Kind(row))
+			}
+		}
+		want.Release()
+		got.Release()
+	}
+}
+
 func TestFromRecordTakesPlainTextAndSlices(t *testing.T) {
 	want := fill(t, rand.New(rand.NewPCG(1, 2)), 30)
 	rec := want.Record()

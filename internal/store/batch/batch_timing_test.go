@@ -30,6 +30,21 @@ func BenchmarkAppend(b *testing.B) {
 	b.ReportMetric(float64(rows)/b.Elapsed().Seconds(), "rows/s")
 }
 
+// BenchmarkAppendAgain builds the same batches in memory that they keep.
+func BenchmarkAppendAgain(b *testing.B) {
+	bs, batch := thousand(), New(Partition{mustID(b, "acme"), "web", "2.4.1"})
+	b.ReportAllocs()
+	rows := 0
+	for b.Loop() {
+		batch.Reset()
+		for i, bc := range bs {
+			batch.Append(1, i, bc)
+		}
+		rows += batch.Len()
+	}
+	b.ReportMetric(float64(rows)/b.Elapsed().Seconds(), "rows/s")
+}
+
 // BenchmarkGroupAdd packs groups of 1,000 beacons of ten events.
 func BenchmarkGroupAdd(b *testing.B) {
 	bs, id := thousand(), mustID(b, "acme")

@@ -48,6 +48,14 @@ func same(a, b string) bool {
 	return len(a) == len(b) && unsafe.StringData(a) == unsafe.StringData(b)
 }
 
+// reset empties the column and keeps its memory, and no text.
+func (d *dict) reset() {
+	clear(d.values)
+	clear(d.index)
+	clear(d.near)
+	d.codes, d.values, d.last, d.code = d.codes[:0], d.values[:0], "", 0
+}
+
 func (d *dict) append(s string) { d.codes = append(d.codes, d.of(s)) }
 
 // of returns the code of a text, which is copied where it is new: s may be in
