@@ -296,7 +296,7 @@ func (e *Edge) takeForeign(ctx context.Context, v *visit, body []byte) (t takenF
 	defer e.decoders.Put(d)
 	g, req := v.grant, &v.req
 	req.Body = body
-	res, ref := e.decodeForeign(ctx, d, g, v.p, req)
+	res, ref := e.decodeForeign(ctx, d, g, v.client.Prefix, v.p, req)
 	req.Body = nil
 	if ref != nil {
 		return t, ref

@@ -213,7 +213,7 @@ func (e *Edge) decodeNative(ctx context.Context, d *decoding, g *tenant.Grant, h
 		}
 	}
 	q := sip{Protocol: "native", Target: "/v1/beacons", Request: dialect.Request{Body: body, Header: map[string]string{"content-encoding": h.encoding}}}
-	res, ref := e.tasteKind(ctx, g, d.known, h.encoding, &q)
+	res, ref := e.tasteKind(ctx, g, h.client.Prefix, d.known, h.encoding, &q)
 	if ref != nil {
 		return nil, ref
 	}
@@ -250,8 +250,8 @@ func (e *Edge) unpacked(d *decoding, g *tenant.Grant, protocol, encoding string,
 
 // tasteKind tastes a body, and notes what became of it for its kind, which is
 // empty where it could not be told, and for its encoding.
-func (e *Edge) tasteKind(ctx context.Context, g *tenant.Grant, kind []byte, encoding string, q *sip) (*dialect.Result, *refusal) {
-	res, ref := e.taste(ctx, g, q)
+func (e *Edge) tasteKind(ctx context.Context, g *tenant.Grant, network string, kind []byte, encoding string, q *sip) (*dialect.Result, *refusal) {
+	res, ref := e.taste(ctx, g, network, q)
 	note := e.familiar.passed
 	if ref != nil {
 		if ref.reason != event.ReasonPoison {

@@ -125,11 +125,11 @@ const maxHere = event.MaxSDKBody
 // decodeForeign decodes a request of a foreign protocol, in this process where
 // its kind is familiar, else in a child. Its Body is the one that came over the
 // wire. What it returns may be in d.
-func (e *Edge) decodeForeign(ctx context.Context, d *decoding, g *tenant.Grant, p *protocol, req *dialect.Request) (*dialect.Result, *refusal) {
+func (e *Edge) decodeForeign(ctx context.Context, d *decoding, g *tenant.Grant, network string, p *protocol, req *dialect.Request) (*dialect.Result, *refusal) {
 	encoding := encodingOf(p.name, req)
 	var kind []byte
 	if e.tasters != nil && !e.o.TasteAll {
-		if e.tasters.Refused(taste.Sample{Tenant: g.Tenant.String(), Key: g.KeyID, Protocol: p.name, Body: req.Body}) != nil {
+		if e.tasters.Refused(taste.Sample{Tenant: g.Tenant.String(), Key: g.KeyID, Network: network, Protocol: p.name, Body: req.Body}) != nil {
 			return nil, quarantined()
 		}
 		var res *dialect.Result
@@ -140,7 +140,7 @@ func (e *Edge) decodeForeign(ctx context.Context, d *decoding, g *tenant.Grant, 
 	}
 	q := sip{Protocol: p.name, Target: req.Target.RequestURI(), Request: *req}
 	q.Request.Target = nil
-	return e.tasteKind(ctx, g, kind, encoding, &q)
+	return e.tasteKind(ctx, g, network, kind, encoding, &q)
 }
 
 // decodeFamiliar decodes a body in this process where its kind is familiar. Else
@@ -189,12 +189,12 @@ func quarantined() *refusal {
 }
 
 // taste decodes a request, in a child process where there are any.
-func (e *Edge) taste(ctx context.Context, g *tenant.Grant, q *sip) (*dialect.Result, *refusal) {
+func (e *Edge) taste(ctx context.Context, g *tenant.Grant, network string, q *sip) (*dialect.Result, *refusal) {
 	var a swallowed
 	if e.tasters == nil {
 		a = decodeSip(new(decoding), q)
 	} else {
-		sample := taste.Sample{Tenant: g.Tenant.String(), Key: g.KeyID, Protocol: q.Protocol, Body: q.Request.Body}
+		sample := taste.Sample{Tenant: g.Tenant.String(), Key: g.KeyID, Network: network, Protocol: q.Protocol, Body: q.Request.Body}
 		got, err := e.tasters.Taste(ctx, sample, q.put(make([]byte, 0, len(q.Request.Body)+1024)))
 		if err == nil {
 			a, err = readSwallowed(got)

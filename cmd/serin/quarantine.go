@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"flag"
@@ -42,17 +43,17 @@ func quarantine(ctx context.Context, args []string, stdout, stderr io.Writer) er
 		}
 		var list struct {
 			Quarantine []struct {
-				ID                                        int64
-				Fingerprint, Tenant, Key, Protocol, Cause string
-				At, Until                                 time.Time
-				Size                                      int
+				ID                                                 int64
+				Fingerprint, Tenant, Key, Network, Protocol, Cause string
+				At, Until                                          time.Time
+				Size                                               int
 			}
 		}
 		if err := json.Unmarshal(raw, &list); err != nil {
 			return fmt.Errorf("read the server's answer: %w", err)
 		}
 		for _, e := range list.Quarantine {
-			fmt.Fprintf(stdout, "%d\t%s\t%s\t%s\t%s\t%d bytes\t%s\tuntil %s\n", e.ID, e.Fingerprint, e.Protocol, e.Key, e.Cause, e.Size,
+			fmt.Fprintf(stdout, "%d\t%s\t%s\t%s\t%s\t%s\t%d bytes\t%s\tuntil %s\n", e.ID, e.Fingerprint, e.Protocol, e.Key, cmp.Or(e.Network, "-"), e.Cause, e.Size,
 				e.At.Format(time.RFC3339), e.Until.Format(time.RFC3339))
 		}
 		return nil

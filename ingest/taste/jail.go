@@ -12,6 +12,10 @@ const (
 	maxEntries = 64
 	maxHeld    = 8 << 20 // bytes of bodies
 	maxNames   = 4096    // fingerprints that are refused at once
+	// spread is from how many networks bodies of one form kill tasters until the
+	// form is refused to all. Keys are public: were it one, anybody could have a
+	// tenant's own form refused.
+	spread = 3
 )
 
 // Entry is one quarantined body.
@@ -20,6 +24,7 @@ type Entry struct {
 	Fingerprint string    `json:"fingerprint"` // 16 hex digits
 	Tenant      string    `json:"tenant"`
 	Key         string    `json:"key"`
+	Network     string    `json:"network"` // that sent it, as events have it; empty where it is not known
 	Protocol    string    `json:"protocol"`
 	Cause       string    `json:"cause"` // of the taster's death: timeout, fatal, exit, signal
 	At          time.Time `json:"at"`
@@ -45,10 +50,12 @@ func newJail(length time.Duration, now func() time.Time) *jail {
 	return &jail{length: length, now: now, until: map[uint64]term{}, keys: map[string]int{}}
 }
 
-// term is how long a fingerprint is refused, and whose it is.
+// term is how long a fingerprint is refused, whose it is, and to whom: to these
+// networks, and to all where they are as many as spread.
 type term struct {
-	until time.Time
-	key   string
+	until    time.Time
+	key      string
+	networks []string
 }
 
 // forget lets a fingerprint go. The caller holds mu.
@@ -62,13 +69,13 @@ func (j *jail) forget(fp uint64) {
 
 // check refuses what is quarantined. A body's form is looked at only where its key
 // has one in the jail.
-func (j *jail) check(form func() uint64, key string) error {
+func (j *jail) check(s *Sample) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if j.keys[key] == 0 {
+	if j.keys[s.Key] == 0 {
 		return nil
 	}
-	fp := form()
+	fp := Fingerprint(s.Protocol, s.Key, s.Body)
 	t, ok := j.until[fp]
 	if !ok {
 		return nil
@@ -77,10 +84,14 @@ func (j *jail) check(form func() uint64, key string) error {
 		j.forget(fp)
 		return nil
 	}
+	if len(t.networks) < spread && !slices.Contains(t.networks, s.Network) {
+		return nil
+	}
 	return ErrQuarantined
 }
 
-func (j *jail) put(fp uint64, s Sample, cause string) {
+func (j *jail) put(s *Sample, cause string) {
+	fp := Fingerprint(s.Protocol, s.Key, s.Body)
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	now := j.now()
@@ -89,12 +100,17 @@ func (j *jail) put(fp uint64, s Sample, cause string) {
 			j.forget(f)
 		}
 	}
-	if _, ok := j.until[fp]; !ok && len(j.until) < maxNames {
-		j.until[fp] = term{now.Add(j.length), s.Key}
+	if t, ok := j.until[fp]; ok {
+		if len(t.networks) < spread && !slices.Contains(t.networks, s.Network) {
+			t.networks = append(t.networks, s.Network)
+			j.until[fp] = t
+		}
+	} else if len(j.until) < maxNames {
+		j.until[fp] = term{now.Add(j.length), s.Key, []string{s.Network}}
 		j.keys[s.Key]++
 	}
 	j.next++
-	j.ring = append(j.ring, Entry{ID: j.next, Fingerprint: fmt.Sprintf("%016x", fp), Tenant: s.Tenant, Key: s.Key, Protocol: s.Protocol, Cause: cause,
+	j.ring = append(j.ring, Entry{ID: j.next, Fingerprint: fmt.Sprintf("%016x", fp), Tenant: s.Tenant, Key: s.Key, Network: s.Network, Protocol: s.Protocol, Cause: cause,
 		At: now, Until: now.Add(j.length), Size: len(s.Body), Body: slices.Clone(s.Body)})
 	j.held += len(s.Body)
 	for len(j.ring) > maxEntries || j.held > maxHeld && len(j.ring) > 1 {

@@ -8,8 +8,9 @@
 // crossing costs more than most decoding. Where a child dies of several, each
 // that it had not answered is tasted again alone: a child that dies then names
 // its killer. What kills twice is quarantined: its body is kept for an operator
-// in a bounded ring, and its [Fingerprint] is refused early. Each tenant has only
-// a few of the tasters, so that one tenant's poison leaves others theirs.
+// in a bounded ring, and its [Fingerprint] is refused early to the network that
+// sent it, and to all where several have sent such. Each tenant has only a few
+// of the tasters, so that one tenant's poison leaves others theirs.
 package taste
 
 import (
@@ -48,6 +49,7 @@ type Options struct {
 type Sample struct {
 	Tenant   string
 	Key      string
+	Network  string // that sends it, as events have it; empty where it is not known
 	Protocol string
 	Body     []byte
 }
@@ -160,8 +162,7 @@ func (p *Pool) Taste(ctx context.Context, s Sample, q []byte) (a []byte, err err
 		p.tasted.UpdateDuration(start)
 		results[result].Inc()
 	}()
-	form := func() uint64 { return Fingerprint(s.Protocol, s.Key, s.Body) }
-	if err := p.jail.check(form, s.Key); err != nil {
+	if err := p.jail.check(&s); err != nil {
 		result = "quarantined"
 		return nil, err
 	}
@@ -184,7 +185,7 @@ func (p *Pool) Taste(ctx context.Context, s Sample, q []byte) (a []byte, err err
 	case got.cause != "":
 		result = "poison"
 		p.o.Logger.Warn("a body killed two tasters and is quarantined", "tenant", s.Tenant, "protocol", s.Protocol, "cause", got.cause)
-		p.jail.put(form(), s, got.cause)
+		p.jail.put(&s, got.cause)
 		return nil, ErrPoison
 	}
 	return got.a, nil
@@ -193,7 +194,7 @@ func (p *Pool) Taste(ctx context.Context, s Sample, q []byte) (a []byte, err err
 // Refused returns [ErrQuarantined] where [Pool.Taste] would refuse a sample
 // untasted. It is for bodies that need no taster.
 func (p *Pool) Refused(s Sample) error {
-	err := p.jail.check(func() uint64 { return Fingerprint(s.Protocol, s.Key, s.Body) }, s.Key)
+	err := p.jail.check(&s)
 	if err != nil {
 		results["quarantined"].Inc()
 	}

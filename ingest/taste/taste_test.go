@@ -145,37 +145,72 @@ func TestAnOrphanEndsItself(t *testing.T) {
 	}
 }
 
-func form(fp uint64) func() uint64 { return func() uint64 { return fp } }
+func sample(key, network, body string) *Sample {
+	return &Sample{Tenant: "a", Key: key, Network: network, Protocol: "p", Body: []byte(body)}
+}
 
-func TestBreaker(t *testing.T) {
+func TestQuarantineIsOfAFormForATime(t *testing.T) {
 	now := time.Unix(1e9, 0)
 	j := newJail(time.Minute, func() time.Time { return now })
-	j.put(7, Sample{Tenant: "a", Key: "k", Body: []byte("x")}, "exit")
+	j.put(sample("k", "n", `{"a":1}`), "exit")
 	for range 1000 {
-		if err := j.check(form(7), "k"); !errors.Is(err, ErrQuarantined) {
+		if err := j.check(sample("k", "n", `{"a":2}`)); !errors.Is(err, ErrQuarantined) {
 			t.Fatal(err)
 		}
 	}
-	if err := j.check(form(8), "k"); err != nil {
+	if err := j.check(sample("k", "n", `{"a":[1]}`)); err != nil {
 		t.Errorf("another form of a key with many quarantined bodies got %v", err)
 	}
-	if err := j.check(form(8), "other"); err != nil {
+	if err := j.check(sample("other", "n", `{"a":1}`)); err != nil {
 		t.Errorf("another key got %v", err)
 	}
 	now = now.Add(30 * time.Second)
-	if err := j.check(form(7), "k"); !errors.Is(err, ErrQuarantined) {
+	if err := j.check(sample("k", "n", `{"a":1}`)); !errors.Is(err, ErrQuarantined) {
 		t.Errorf("the fingerprint got %v", err)
 	}
 	now = now.Add(time.Minute)
-	if err := j.check(form(7), "k"); err != nil {
+	if err := j.check(sample("k", "n", `{"a":1}`)); err != nil {
 		t.Errorf("the fingerprint after its time got %v", err)
+	}
+}
+
+// TestOneNetworkBlocksAFormForItselfAlone: who knows a public key and a body
+// that kills tasters must not have the tenant's own clients refused.
+func TestOneNetworkBlocksAFormForItselfAlone(t *testing.T) {
+	j := newJail(time.Minute, time.Now)
+	for _, c := range []struct {
+		network string // that sends one more
+		refused []string
+		free    []string
+	}{
+		{"n1", []string{"n1"}, []string{"n2", "n3", "n4", ""}},
+		{"n1", []string{"n1"}, []string{"n2", "n3", "n4", ""}},
+		{"n2", []string{"n1", "n2"}, []string{"n3", "n4", ""}},
+		{"n3", []string{"n1", "n2", "n3", "n4", ""}, nil},
+		{"n4", []string{"n1", "n5"}, nil},
+	} {
+		j.put(sample("k", c.network, `{"a":1}`), "exit")
+		for _, n := range c.refused {
+			if err := j.check(sample("k", n, `{"a":1}`)); !errors.Is(err, ErrQuarantined) {
+				t.Errorf("after %s: %q got %v", c.network, n, err)
+			}
+		}
+		for _, n := range c.free {
+			if err := j.check(sample("k", n, `{"a":1}`)); err != nil {
+				t.Errorf("after %s: %q got %v", c.network, n, err)
+			}
+		}
+	}
+	if len(j.until) != 1 || j.keys["k"] != 1 {
+		t.Errorf("%d fingerprints, %d of the key", len(j.until), j.keys["k"])
 	}
 }
 
 func TestTheRingIsBounded(t *testing.T) {
 	j := newJail(time.Minute, time.Now)
 	for i := range 3 * maxEntries {
-		j.put(uint64(i), Sample{Tenant: "a", Body: make([]byte, maxHeld/16)}, "exit")
+		body := append([]byte(strings.Repeat("[", i+1)), make([]byte, maxHeld/16)...)
+		j.put(&Sample{Tenant: "a", Body: body}, "exit")
 		if len(j.ring) > maxEntries || j.held > maxHeld {
 			t.Fatalf("%d entries of %d bytes", len(j.ring), j.held)
 		}
