@@ -55,22 +55,29 @@ func (b *breaker) open(s sender) bool {
 	return r != nil && b.now().Before(r.until)
 }
 
+// neither is the weight of a body that says nothing of its sender: it was refused
+// for nothing of its own, as by a journal that is short of room.
+const neither = -1
+
 // weight returns as how many bad bodies one counts that was refused for f; 0 where
-// it was not, or for nothing of its own.
+// it was not, which makes it a good one.
 func (f *refusal) weight() int {
 	switch {
-	case f == nil || !f.malformed():
+	case f == nil:
 		return 0
+	case !f.malformed():
+		return neither
 	case f.reason == event.ReasonPoison || f.reason == event.ReasonJail:
 		return harm
 	}
 	return 1
 }
 
-// note counts a body as so many bad ones, or as a good one where that is 0.
+// note counts a body as so many bad ones, as a good one where that is 0, and not at
+// all where it is neither.
 func (b *breaker) note(s sender, weight int) {
 	bad := weight > 0
-	if !bad && b.any.Load() == 0 {
+	if weight == neither || !bad && b.any.Load() == 0 {
 		return
 	}
 	b.mu.Lock()

@@ -42,6 +42,14 @@ func TestBreakerIsOfASender(t *testing.T) {
 	if !b.open(other) || b.open(same) {
 		t.Errorf("open for the sender of quarantined bodies %v, for another network %v", b.open(other), b.open(same))
 	}
+	refused := &breaker{now: b.now}
+	for range maxBad { // what the server had no room for makes nobody better
+		refused.note(bad, (&refusal{status: http.StatusServiceUnavailable, reason: event.ReasonBusy}).weight())
+		refused.note(bad, 1)
+	}
+	if !refused.open(bad) {
+		t.Error("closed for a sender none of whose bodies was taken")
+	}
 	for range 2 * maxBad { // half of them are good: a mixed network is not silenced
 		b.note(bad, 1)
 		b.note(bad, 0)
