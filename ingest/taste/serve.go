@@ -33,6 +33,11 @@ const maxRequest = 16 << 20
 // collect for every few hundred bodies.
 const gcPercent = 800
 
+// softPart is the part of its limit past which a child collects more eagerly: as
+// much as gcPercent lets a small heap grow to is kept four times over, and few
+// bodies need more.
+const softPart = 4
+
 // niceness is how far a child stands back (setpriority(2)).
 const niceness = 10
 
@@ -45,7 +50,7 @@ func Serve(l Limits, in io.Reader, out io.Writer, answer func(q, a []byte) []byt
 	_ = syscall.Setpriority(syscall.PRIO_PROCESS, 0, niceness) // where it is not allowed it is no harm
 	debug.SetMaxStack(l.Stack)
 	debug.SetGCPercent(gcPercent)
-	debug.SetMemoryLimit(int64(l.Memory / 2)) // collect more eagerly before the hard limit
+	debug.SetMemoryLimit(int64(l.Memory / softPart)) // a soft limit: past it collect more eagerly
 	if err := limitMemory(l.Memory); err != nil {
 		return fmt.Errorf("limit the taster's memory: %w", err)
 	}
