@@ -74,6 +74,23 @@ func (b *bench) latency(ctx context.Context) error {
 		}
 		b.row(c.name, rs, rs[0].Connections+c.idle)
 	}
+	// As fast as it is answered each connection waits for all the others' turns:
+	// p50 is in proportion to them, and whatever p99 is beyond that is a stall.
+	fmt.Printf("\n| full load, native, by connections | p50 ms | p99 ms | p99.9 ms | late p99 ms | peak RSS MB | connections |\n| --- | --- | --- | --- | --- | --- | --- |\n")
+	for _, n := range []int{64, 512, 2048} {
+		var rs []*load.Report
+		for range b.rounds {
+			err := b.with(ctx, 0, func(s *server) error {
+				r, err := b.load(ctx, s, sent{key: "pk_good", format: "native", connections: n})
+				rs = append(rs, r)
+				return err
+			})
+			if err != nil {
+				return err
+			}
+		}
+		b.row(fmt.Sprintf("%.0f events/s", median(rs, func(r *load.Report) float64 { return r.AcceptedPerSecond })), rs, n)
+	}
 	if idle < b.idle {
 		fmt.Printf("\nOf %d idle connections %d could be open: a process may have %d files on this machine.\n", b.idle, idle, idle+otherFiles)
 	}
