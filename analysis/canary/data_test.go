@@ -139,6 +139,12 @@ func TestMissingHolds(t *testing.T) {
 				bc.Drops = []event.Dropped{{Cause: "vital/queue", Count: 2}}
 			}
 		}},
+		{"no_init", func(bc *event.Beacon, i int) {
+			bc.Events = append(bc.Events, event.One{Kind: event.Session, Name: "boot", Time: bc.Received})
+			if i%4 != 0 {
+				bc.Events = append(bc.Events, event.One{Kind: event.Session, Name: "init", Time: bc.Received})
+			}
+		}},
 	} {
 		alter := func(both bool) func(bc *event.Beacon, canary bool) {
 			return func(bc *event.Beacon, canary bool) {

@@ -27,6 +27,7 @@ var losing = map[string]string{
 	"seq_gap":     "sessions with a gap in their beacons",
 	NotBooted:     "clients that sent nothing",
 	"client_drop": "sessions whose client left something out",
+	"no_init":     "sessions whose page came and whose SDK did not start",
 }
 
 // sentence says what a person can act on.

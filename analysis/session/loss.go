@@ -18,6 +18,8 @@ const (
 	SeenINP                     // there was an interaction
 	SeenCLS                     //
 	ClientDrop                  // the client itself left something out
+	Booted                      // what stands in the page before the SDK told that the page came
+	Inited                      // and the SDK that it started there
 )
 
 // Loss is something that a session of a fixed age lacks, or has lost. Unlike a
@@ -33,10 +35,11 @@ const (
 	NoCLS               // no Cumulative Layout Shift was
 	Gap                 // beacons that it numbered did not come
 	Dropped             // the client told that it left something out
+	NoInit              // the page came, and its SDK did not start: it was not fetched, or broke
 	Losses              // how many there are
 )
 
-var lossNames = [Losses]string{"no_show", "no_lcp", "no_inp", "no_cls", "seq_gap", "client_drop"}
+var lossNames = [Losses]string{"no_show", "no_lcp", "no_inp", "no_cls", "seq_gap", "client_drop", "no_init"}
 
 // String returns the loss's name.
 func (l Loss) String() string { return lossNames[l] }
@@ -59,6 +62,8 @@ func (s *Session) Lacks(l Loss) bool {
 		return s.Gap() > 0
 	case Dropped:
 		return s.Seen&ClientDrop != 0
+	case NoInit:
+		return s.Seen&(Booted|Inited) == Booted
 	}
 	panic("BUG: no such loss")
 }
@@ -78,6 +83,13 @@ func reported(b *batch.Batch, row int) Seen {
 			return SeenINP
 		case "CLS":
 			return SeenCLS
+		}
+	case event.Session:
+		switch b.Text(batch.Name, row) {
+		case "boot":
+			return Booted
+		case "init":
+			return Inited
 		}
 	case event.Drop:
 		if !strings.HasPrefix(b.Text(batch.Name, row), event.ShedCause) {

@@ -170,6 +170,8 @@ func TestLosses(t *testing.T) {
 		{"INP", nil, seen("INP"), "no_show no_lcp no_cls"},
 		{"CLS", nil, seen("CLS"), "no_show no_lcp no_inp"},
 		{"a drop of the client", []event.Dropped{{Cause: "vital/sampled", Count: 1}}, seen("LCP"), "no_inp no_cls client_drop"},
+		{"a page without its SDK", nil, event.One{Kind: event.Session, Name: "boot"}, "no_show no_lcp no_inp no_cls no_init"},
+		{"an SDK that tells of no page before it", nil, event.One{Kind: event.Session, Name: "init"}, "no_show no_lcp no_inp no_cls"},
 		{"shedding at the edge", []event.Dropped{{Cause: event.ShedCause + "vital", Count: 1}}, seen("LCP"), "no_inp no_cls"},
 	} {
 		table := NewTable()

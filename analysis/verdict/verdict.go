@@ -157,7 +157,7 @@ type Outlook struct {
 
 // Loss compares how many sessions of a fixed age lack something, or lost it.
 type Loss struct {
-	Name     string `json:"name"`     // no_show, no_lcp, no_inp, no_cls, seq_gap or client_drop
+	Name     string `json:"name"`     // no_show, no_lcp, no_inp, no_cls, seq_gap, client_drop or no_init
 	Sessions Arms   `json:"sessions"` // of that age
 	Lost     Arms   `json:"lost"`     // that have the loss
 	Ratio    Bound  `json:"ratio"`    // of the odds; null: there was none

@@ -18,6 +18,7 @@ const VERDICT_MS = 120_000;
 const AT_ONCE = 4;
 
 const sdk = readFileSync(new URL('../dist/serin.js', import.meta.url));
+const boot = readFileSync(new URL('../dist/serin-boot.js', import.meta.url), 'utf8');
 const folder = mkdtempSync(join(tmpdir(), 'serin-e2e-'));
 const webhooks = [];
 const undo = [];
@@ -62,6 +63,15 @@ const page = (release, arm) => `<!doctype html><html lang="en"><head><meta chars
   fetch('/api/stock').catch(() => {});
   ${arm === 'canary' ? "setTimeout(() => { cart.total.format(); }, 20);" : ''}
 </script></body></html>`;
+
+/** A page that tells of itself before its SDK is there; release 3.0.0 lost its SDK on the way to the CDN. */
+const bootPage = (release, arm) => {
+  const options = `{ key: '${KEY}', endpoint: '${serin}', app: 'shop-web', release: '${release}', arms: { 'release/3.0.0': '${arm}' } }`;
+  return `<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Home</title>
+<script>${boot}; SerinBoot.boot(${options});</script>
+<script src="/${arm === 'canary' ? 'gone' : 'serin'}.js"></script>
+<script>Serin.init(${options});</script></head><body><h1>Home</h1></body></html>`;
+};
 
 async function api(method, path, body) {
   const response = await fetch(serin + path, {
@@ -112,6 +122,10 @@ before(async () => {
     const { pathname, searchParams } = new URL(request.url, 'http://shop');
     if (pathname === '/serin.js') return response.writeHead(200, { 'Content-Type': 'text/javascript' }).end(sdk);
     if (pathname === '/api/stock') return response.writeHead(503).end('busy');
+    if (pathname === '/home') {
+      const arm = searchParams.get('arm');
+      return response.writeHead(200, { 'Content-Type': 'text/html' }).end(bootPage(arm === 'canary' ? '3.0.0' : '2.4.0', arm));
+    }
     if (pathname !== '/checkout') return response.writeHead(404).end();
     const arm = searchParams.get('arm');
     response.writeHead(200, { 'Content-Type': 'text/html' }).end(page(arm === 'canary' ? '2.4.1' : '2.4.0', arm));
@@ -199,6 +213,12 @@ test('what a real page does arrives', { timeout: 60_000 }, async () => {
   assert.equal(String(request.attrs.failed), 'true');
 });
 
+/** Whether a webhook's body rolls a rollout back. */
+const decided = (body, rollout) => {
+  const { data } = JSON.parse(body);
+  return data.rollout === rollout && data.decision === 'rollback';
+};
+
 test('a rollout fed by two variants of the page is rolled back over the webhook', { timeout: VERDICT_MS + 30_000 }, async () => {
   const made = await api('POST', '/v1/rollouts', {
     id: 'release-2.4.1', app: 'shop-web', change: 'release/2.4.1', canary: '2.4.1', baseline: '2.4.0',
@@ -207,7 +227,7 @@ test('a rollout fed by two variants of the page is rolled back over the webhook'
   });
   assert.equal(made.verdict.decision, 'hold');
   const end = Date.now() + VERDICT_MS;
-  const rolledBack = () => webhooks.find(({ body }) => JSON.parse(body).data.decision === 'rollback');
+  const rolledBack = () => webhooks.find(({ body }) => decided(body, 'release-2.4.1'));
   let visits = 0;
   const visitors = Array.from({ length: AT_ONCE }, async () => {
     while (!rolledBack() && Date.now() < end) await visit(visits++ % 2 ? 'canary' : 'baseline');
@@ -227,4 +247,38 @@ test('a rollout fed by two variants of the page is rolled back over the webhook'
   const asked = await api('GET', '/v1/rollouts/release-2.4.1/verdict');
   assert.equal(asked.decision, 'rollback');
   assert.equal(asked.number, data.number);
+});
+
+test('a canary whose SDK never came is found by what stands in its page', { timeout: VERDICT_MS + 30_000 }, async () => {
+  await api('POST', '/v1/rollouts', {
+    id: 'release-3.0.0', app: 'shop-web', change: 'release/3.0.0', canary: '3.0.0', baseline: '2.4.0',
+    stages: [{ weight: 0.5, min_sessions: 20, dwell: '1s', deadline: '10m' }],
+    policy: { epoch: '1s', silence_after: '2s', report_after: '3s' },
+  });
+  const end = Date.now() + VERDICT_MS;
+  const judged = () => api('GET', '/v1/rollouts/release-3.0.0/verdict');
+  const without = (verdict) => verdict.losses?.find(({ name }) => name === 'no_init');
+  let verdict = {};
+  let visits = 0;
+  const found = () => verdict.decision === 'rollback' && without(verdict)?.lost.canary > 0;
+  const visitors = Array.from({ length: AT_ONCE }, async () => {
+    while (!found() && Date.now() < end) {
+      const context = await browser.newContext();
+      try {
+        const tab = await context.newPage();
+        await tab.goto(`${shop}/home?arm=${visits++ % 2 ? 'canary' : 'baseline'}`);
+        await tab.waitForTimeout(100);
+      } finally {
+        await context.close();
+      }
+      verdict = await judged();
+      assert.notEqual(verdict.decision, 'promote');
+    }
+  });
+  await Promise.all(visitors);
+  assert.ok(found(), `after ${visits} visits the verdict is ${JSON.stringify(verdict)}`);
+  assert.equal(verdict.blame[0].guardrail, 'telemetry');
+  const loss = without(verdict);
+  assert.equal(loss.lost.baseline, 0, 'a page whose SDK came counts as one whose did not');
+  assert.equal(loss.lost.canary, loss.sessions.canary);
 });

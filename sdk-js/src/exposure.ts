@@ -3,7 +3,8 @@
 // page can fail. It is told on each page load; the server counts it once.
 import type { Observe } from './types.js';
 
-export function expose(arms: Readonly<Record<string, string>>, fresh: boolean, now: number, observe: Observe): void {
+/** @param marks what else the session does now: start, boot, init */
+export function expose(arms: Readonly<Record<string, string>>, marks: readonly string[], now: number, observe: Observe): void {
   for (const [change, arm] of Object.entries(arms)) observe({ k: 'exposure', n: change, t: now, a: { arm } });
-  if (fresh) observe({ k: 'session', n: 'start', t: now });
+  for (const n of marks) observe({ k: 'session', n, t: now });
 }

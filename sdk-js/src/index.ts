@@ -99,7 +99,8 @@ function start(options: Options, page: Page, log: Log): Handle {
   function enter(always: boolean): void {
     const fresh = session.claim();
     if (!fresh && !always) return;
-    expose(arms, fresh, now(), (event) => take(event, true));
+    const marks = [...(fresh ? ['start'] : []), ...(session.booted() ? ['init'] : [])];
+    expose(arms, marks, now(), (event) => take(event, true));
     queue.flush();
   }
 

@@ -2,11 +2,11 @@
 // stands in a beacon's head (page, user, session) is about to change.
 import type { Delivery } from './delivery.js';
 import type { DropCounter, Drops } from './lib/drops.js';
-import { bytes, clip } from './lib/text.js';
+import { head } from './lib/head.js';
+import { bytes } from './lib/text.js';
 import type { Session } from './session.js';
 import type { Context, Options, Page, WireEvent } from './types.js';
 
-const SDK = 'serin-js/1.0.0';
 const FLUSH_MS = 5_000;
 const FLUSH_EVENTS = 20;
 // Browsers carry 64 KiB beyond the end of a page, for all requests together.
@@ -15,7 +15,6 @@ const MAX_BODY = 60_000;
 // (some 36,000 bytes, in the same way) an event always fits into a beacon.
 const MAX_EVENT = 20_000;
 const MAX_WAITING = 256 * 1024;
-const MAX_FIELD = 256;
 
 interface Waiting {
   kind: string;
@@ -35,39 +34,29 @@ export interface Queue {
 
 export function createQueue(
   page: Page,
-  { app, release, tenancy = 'production', arms, user, context }: Options,
+  options: Options,
   client: Context,
   session: Session,
   delivery: Delivery,
   drops: DropCounter,
 ): Queue {
+  let { user } = options;
   let waiting: Waiting[] = [];
   let waitingSize = 0;
   let timer: number | undefined;
   let path = here();
 
   function here(): string {
-    return context?.page ?? page.location.pathname;
+    return options.context?.page ?? page.location.pathname;
   }
 
   const hidden = (): boolean => page.document.visibilityState === 'hidden';
-
-  /** The beacon without its events and drops. */
-  function head(id: string, seq: number): string {
-    const ctx: Record<string, string> = {};
-    for (const [field, value] of Object.entries({ ...client, ...context, page: path })) {
-      if (value) ctx[field] = clip(value, MAX_FIELD);
-    }
-    return JSON.stringify({
-      v: 1, sdk: SDK, app, release, tenancy, session: id, user, seq, sent: page.Date.now(), arms, ctx,
-    }).slice(0, -1);
-  }
 
   /** Makes a beacon of the first events that wait, as many as fit. */
   function pack(): void {
     const { id, seq } = session.next();
     const taken = drops.take();
-    const start = `${head(id, seq)},"events":[`;
+    const start = `${head(options, client, user, id, seq, page.Date.now(), path)},"events":[`;
     const end = Object.keys(taken).length ? `],"drops":${JSON.stringify(taken)}}` : ']}';
     let room = MAX_BODY - bytes(start) - bytes(end);
     let n = 0;

@@ -16,6 +16,8 @@ interface Kept {
   last: number;
   /** The page that has the session now; absent between two pages. */
   page?: string;
+  /** Whether the page was told of before its SDK came. */
+  boot?: boolean;
 }
 
 export interface Session {
@@ -25,6 +27,10 @@ export interface Session {
   touch(): boolean;
   /** The name and number of a new beacon. A number is given out once. */
   next(): { id: string; seq: number };
+  /** Notes for the SDK that the page was told of; false where that cannot be kept. */
+  boot(): boolean;
+  /** Takes that note; true where there was one. */
+  booted(): boolean;
   /** Lets the next page of the tab take up the session. */
   release(): void;
   /** A number in [0, 1) that is the same for all of the session. */
@@ -90,6 +96,17 @@ export function openSession(page: Page): Session {
       kept.last = page.Date.now();
       save();
       return { id, seq };
+    },
+    boot() {
+      kept.boot = true;
+      save();
+      return store.kept();
+    },
+    booted() {
+      const was = kept.boot === true;
+      delete kept.boot;
+      if (was) save();
+      return was;
     },
     release() {
       kept = load() ?? kept;

@@ -5,6 +5,8 @@ import type { Page } from '../types.js';
 export interface TabStore {
   get(): string | null;
   set(text: string): void;
+  /** Whether what was set outlives the page. */
+  kept(): boolean;
 }
 
 export function tabStore(page: Page, key: string): TabStore {
@@ -22,6 +24,7 @@ export function tabStore(page: Page, key: string): TabStore {
       }
       return memory;
     },
+    kept: () => !denied,
     set(text) {
       memory = text;
       if (denied) return;
