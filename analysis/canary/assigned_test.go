@@ -5,13 +5,14 @@ import (
 	"strings"
 	"testing"
 
+	"serin.dev/serin/analysis/session"
 	"serin.dev/serin/analysis/verdict"
 )
 
 func TestAssigned(t *testing.T) {
 	test := NewTest("t", rollout(t, nil), 0)
 	seen := func(baseline, canary int64) { test.Sessions = [2]int64{baseline, canary} }
-	if v := test.Decide(Question{}); len(v.Losses) != 6 {
+	if v := test.Decide(Question{}); len(v.Losses) != int(session.Losses) {
 		t.Errorf("losses without a telling: %+v", v.Losses)
 	}
 	// Of the first block some are on their way: they come in the second.

@@ -309,6 +309,10 @@ func TestAlikeArmsAreNotHeld(t *testing.T) {
 					bc.Events = append(bc.Events, event.One{Kind: event.Vital, Name: name, Value: 0.01, HasVal: true, Time: bc.Received})
 				}
 			}
+			bc.Events = append(bc.Events, event.One{Kind: event.Session, Name: "boot", Time: bc.Received})
+			if rng.IntN(10) > 0 {
+				bc.Events = append(bc.Events, event.One{Kind: event.Session, Name: "init", Time: bc.Received})
+			}
 			if rng.IntN(10) == 0 {
 				bc.Seq++
 			}
