@@ -100,9 +100,9 @@ func TestNetworksKeepTheHeavy(t *testing.T) {
 	var n Networks
 	n.restore()
 	for i := range 100_000 {
-		n.count(fmt.Sprint("light ", i))
+		n.count(fmt.Sprint("light ", i), 1)
 		if i%25 == 0 {
-			n.count("heavy")
+			n.count("heavy", 1)
 		}
 	}
 	heavy := n.of("heavy")

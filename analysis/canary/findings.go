@@ -31,7 +31,7 @@ func (t *Test) findings(v *verdict.Verdict) (harm float64) {
 			logs, weights = append(logs, e), append(weights, g.Weight)
 		}
 		f := verdict.Finding{Guardrail: m.String(), Sessions: arms(t.Sessions), Failures: arms(failures),
-			Effect: t.effect(pooled), LogEHarm: verdict.Bound(e), LogESafe: verdict.Bound(t.safeOf(m, nil, nil)),
+			Effect: t.effect(pooled), LogEHarm: verdict.Bound(e), LogESafe: verdict.Bound(t.safeOf(m, nil)),
 			Margin: g.Margin, Required: !g.Optional}
 		if t.ofUsers(m) {
 			f.Unit, f.Sessions = UnitUser, arms(t.People.Met)
@@ -43,17 +43,17 @@ func (t *Test) findings(v *verdict.Verdict) (harm float64) {
 }
 
 // harm returns the log of the evidence of harm of the whole rollout without a
-// network that fails and sends, or with all where it is nil.
-func (t *Test) harm(failer, sender *Network) float64 {
+// network, or with all where it is nil.
+func (t *Test) harm(drop *absent) float64 {
 	var logs, weights []float64
 	for m := range session.Metrics {
 		if g, ok := t.Rollout.Policy.Guardrails[m.String()]; ok && g.critical() {
-			logs, weights = append(logs, t.harmOf(m, failer)), append(weights, g.Weight)
+			logs, weights = append(logs, t.harmOf(m, drop)), append(weights, g.Weight)
 		}
 	}
 	for i := range t.Numbers {
 		if g := t.rule(i); g.critical() {
-			logs, weights = append(logs, t.harmOfNumber(i, sender)), append(weights, g.Weight)
+			logs, weights = append(logs, t.harmOfNumber(i, drop.sentBy())), append(weights, g.Weight)
 		}
 	}
 	return evalue.Mean(logs, weights)
@@ -74,7 +74,7 @@ const (
 // where the policy names customers, one over sets of them ([evalue.SomeOf]). The
 // k-th stratum in order of appearance ([Test.rank]) weighs 1/((k+1)(k+2)), which
 // sums to 1 however many come.
-func (t *Test) harmOf(m session.Metric, drop *Network) float64 {
+func (t *Test) harmOf(m session.Metric, drop *absent) float64 {
 	hidden := math.Inf(-1)
 	for rank, k := range t.ranked {
 		hidden = logSum(hidden, t.harmIn(k, m, drop)-math.Log(float64((rank+1)*(rank+2))))
@@ -90,7 +90,7 @@ func (t *Test) harmOf(m session.Metric, drop *Network) float64 {
 	for k := range t.Parts {
 		logs[k] = t.worse(m, t.Parts[k].Marks[m])
 	}
-	if drop != nil {
+	if drop != nil && drop.failer != nil {
 		// What a network does to one customer is not kept: without it this part
 		// is taken to say nothing.
 		logs = nil
@@ -99,7 +99,7 @@ func (t *Test) harmOf(m session.Metric, drop *Network) float64 {
 }
 
 // harmIn returns the log of the harm e-process of a guardrail in one stratum.
-func (t *Test) harmIn(k int, m session.Metric, drop *Network) float64 {
+func (t *Test) harmIn(k int, m session.Metric, drop *absent) float64 {
 	if t.paired(m) {
 		harm, _ := t.pairOf(k, m, drop)
 		return harm
@@ -108,7 +108,7 @@ func (t *Test) harmIn(k int, m session.Metric, drop *Network) float64 {
 }
 
 // harmShared returns that of an effect that all strata share.
-func (t *Test) harmShared(m session.Metric, drop *Network) (sum float64) {
+func (t *Test) harmShared(m session.Metric, drop *absent) (sum float64) {
 	if !t.paired(m) {
 		return t.worse(m, t.pooled(m, drop))
 	}
@@ -122,7 +122,7 @@ func (t *Test) harmShared(m session.Metric, drop *Network) (sum float64) {
 // safeByRatio returns the log of the e-process against the null that the canary
 // is worse by the margin or more: of the odds, or with two samples of the
 // probability.
-func (t *Test) safeByRatio(m session.Metric, g Guardrail, drop *Network) (sum float64) {
+func (t *Test) safeByRatio(m session.Metric, g Guardrail, drop *absent) (sum float64) {
 	if !t.paired(m) {
 		return t.grid.Safety(t.pooled(m, drop), g.Margin)
 	}
@@ -146,14 +146,14 @@ func (t *Test) worse(m session.Metric, marks evalue.Marks) float64 {
 }
 
 // marks returns the marks of a guardrail in a stratum, without a network.
-func (t *Test) marks(k int, m session.Metric, drop *Network) evalue.Marks {
+func (t *Test) marks(k int, m session.Metric, drop *absent) evalue.Marks {
 	marks := t.Strata[k].Marks[m]
-	drop.apply(&marks, m, k)
+	drop.removals(m, k, func(r *Removal) { marks.Merge(r.Marks) })
 	return marks
 }
 
 // pooled returns the marks of a guardrail over all strata, without a network.
-func (t *Test) pooled(m session.Metric, drop *Network) evalue.Marks {
+func (t *Test) pooled(m session.Metric, drop *absent) evalue.Marks {
 	all := t.grid.NewMarks()
 	for _, k := range t.ranked {
 		all.Merge(t.marks(k, m, drop))
@@ -162,21 +162,21 @@ func (t *Test) pooled(m session.Metric, drop *Network) evalue.Marks {
 }
 
 // safeOf returns the log of the safety e-process of a guardrail, without a
-// network that fails and sends. Its null is that the canary is worse by the
+// network. Its null is that the canary is worse by the
 // margin and fails more than the floor: either proof suffices, so each has half
 // the weight.
 //
 // The floor's part is the likelihood ratio of the failure share floor/4
 // against floor on matured canary sessions (or users). Without it a guardrail
 // that nobody fails could never be proven safe.
-func (t *Test) safeOf(m session.Metric, failer, sender *Network) float64 {
+func (t *Test) safeOf(m session.Metric, drop *absent) float64 {
 	g := t.guardrail(m)
-	ratio, floor := t.proofs(m, g, failer, sender)
+	ratio, floor := t.proofs(m, g, drop)
 	return logSum(ratio, floor) - math.Ln2
 }
 
 // proofs returns the logs of the two e-processes that [Test.safeOf] averages.
-func (t *Test) proofs(m session.Metric, g Guardrail, failer, sender *Network) (ratio, floor float64) {
+func (t *Test) proofs(m session.Metric, g Guardrail, drop *absent) (ratio, floor float64) {
 	var failed int64
 	for k := range t.Strata {
 		failed += t.Strata[k].Failures[m][1]
@@ -185,15 +185,15 @@ func (t *Test) proofs(m session.Metric, g Guardrail, failer, sender *Network) (r
 	if t.ofUsers(m) {
 		matured = t.People.Matured[1]
 	}
-	if failer != nil {
-		failed -= failer.Failures[m][1]
+	if drop != nil && drop.failer != nil {
+		failed -= drop.failer.Failures[m][1]
 	}
-	if sender != nil {
+	if sender := drop.sentBy(); sender != nil {
 		matured -= sender.Sessions[1]
 	}
 	ok := max(matured-failed, 0)
 	pass, fail := floorFactors(g)
-	return t.safeByRatio(m, g, failer), float64(ok)*pass + float64(failed)*fail
+	return t.safeByRatio(m, g, drop), float64(ok)*pass + float64(failed)*fail
 }
 
 // floorFactors returns the log likelihood ratios of a session that passes and of
@@ -205,16 +205,16 @@ func floorFactors(g Guardrail) (pass, fail float64) {
 
 // weakest returns the log of the weakest proof of safety of a required
 // guardrail, without a network.
-func (t *Test) weakest(failer, sender *Network) float64 {
+func (t *Test) weakest(drop *absent) float64 {
 	least := math.Inf(1)
 	for m := range session.Metrics {
 		if g, ok := t.Rollout.Policy.Guardrails[m.String()]; ok && !g.Optional {
-			least = min(least, t.safeOf(m, failer, sender))
+			least = min(least, t.safeOf(m, drop))
 		}
 	}
 	for i := range t.Numbers {
 		if g := t.rule(i); !g.Optional {
-			least = min(least, t.safeOfNumber(i, sender))
+			least = min(least, t.safeOfNumber(i, drop.sentBy()))
 		}
 	}
 	return least
@@ -222,11 +222,11 @@ func (t *Test) weakest(failer, sender *Network) float64 {
 
 // influence looks for the network without which the evidence is least, shows
 // it, and reports whether the evidence is then below what is needed.
-func (t *Test) influence(v *verdict.Verdict, needed float64, evidence func(failer, sender *Network) float64) bool {
+func (t *Test) influence(v *verdict.Verdict, needed float64, evidence func(drop *absent) float64) bool {
 	least := math.Inf(1)
 	look := func(prefix string) {
 		failer, sender := t.Failers.of(prefix), t.Senders.of(prefix)
-		e := evidence(failer, sender)
+		e := evidence(&absent{failer, sender})
 		if e >= least {
 			return
 		}

@@ -95,7 +95,7 @@ func later(at int64, ms float64) int64 {
 // told.
 func (t *Test) more(m session.Metric, g Guardrail, share, failing float64) *verdict.More {
 	target := math.Log(2 / t.Rollout.Policy.Beta)
-	ratio, floor := t.proofs(m, g, nil, nil)
+	ratio, floor := t.proofs(m, g, nil)
 	// SafetyMarksNeeded is in proportion to the evidence, here 1 nat.
 	marks := math.Ceil(max(target-ratio, 0) * evalue.SafetyMarksNeeded(share, g.Margin, math.Exp(-1)))
 	byRatio := math.Inf(1)

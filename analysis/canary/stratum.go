@@ -39,7 +39,53 @@ type Epoch struct {
 	AtRisk  [session.Metrics][2]int32 // not failed and scored yet
 	Pending [session.Metrics][2]int32 // failed, not scored yet
 	By      []Mark                    // those, with their networks
-	Lost    *EpochLosses              // nil while none is known
+	// Entering holds what each network has at risk until the epoch closes, Crowds
+	// from then on what the heavy ones have, by name.
+	Entering map[string]*Crowd
+	Crowds   []Crowd
+	Lost     *EpochLosses // nil while none is known
+}
+
+// Crowd is what one network has at risk in an epoch.
+type Crowd struct {
+	Network string
+	AtRisk  [session.Metrics][2]int32
+}
+
+// enter puts a session of an arm at risk for the guardrails that count it.
+func (ep *Epoch) enter(network string, a int, counts func(session.Metric) bool) {
+	c := ep.Entering[network]
+	if c == nil {
+		if ep.Entering == nil {
+			ep.Entering = map[string]*Crowd{}
+		}
+		c = &Crowd{Network: network}
+		ep.Entering[network] = c
+	}
+	for m := range session.Metrics {
+		if counts(m) {
+			ep.AtRisk[m][a]++
+			c.AtRisk[m][a]++
+		}
+	}
+	ep.Entered[a]++
+}
+
+// close freezes what is at risk and keeps the networks that are heavy. Which are
+// is known at the end of the epoch, so that the order within it does not matter.
+func (ep *Epoch) close(networks *ledger) {
+	if ep.Closed {
+		return
+	}
+	ep.Closed = true
+	for _, c := range ep.Entering {
+		if networks.heavy(c.Network) {
+			ep.Crowds = append(ep.Crowds, *c)
+		}
+	}
+	ep.Crowds = slices.Clip(ep.Crowds)
+	slices.SortFunc(ep.Crowds, func(a, b Crowd) int { return cmp.Compare(a.Network, b.Network) })
+	ep.Entering = nil
 }
 
 // EpochLosses counts the sessions of an epoch with each loss.
@@ -174,14 +220,14 @@ func (st *Stratum) lose(epoch int64, l session.Loss, a int) {
 // pending in closed ones. Epochs older than forget are dropped: the sessions
 // in them are no longer known. Of each of the networks, which may be nil, it is
 // kept what leaving it out would do to this stratum, the k-th one.
-func (st *Stratum) score(g *evalue.Grid, current, forget int64, networks *Networks, k int) {
+func (st *Stratum) score(g *evalue.Grid, current, forget int64, networks *ledger, k int) {
 	drop := 0
 	for i := range st.Open {
 		ep := &st.Open[i]
 		if ep.Start >= current {
 			break
 		}
-		ep.Closed = true
+		ep.close(networks)
 		for m := range session.Metrics {
 			x := ep.Pending[m]
 			if x[0]+x[1] == 0 {
@@ -225,32 +271,50 @@ func addBatch(g *evalue.Grid, m *evalue.Marks, failures, atRisk [2]int32) {
 	g.AddBatch(m, int64(failures[1]), int64(failures[0]), int64(atRisk[1]), int64(atRisk[0]))
 }
 
-// apart works out what the pending failures of a metric would say without those
-// of each network: as if its sessions had not failed.
-func (ep *Epoch) apart(g *evalue.Grid, m session.Metric, networks *Networks, k int) {
-	by := map[string]*[2]int32{}
-	var order []string // of first sight, so that the same rows give the same bits
-	for _, mark := range ep.By {
-		if mark.Metric != m || networks.of(mark.Network) == nil {
-			continue
-		}
-		n := by[mark.Network]
-		if n == nil {
-			n = &[2]int32{}
-			by[mark.Network] = n
-			order = append(order, mark.Network)
-		}
-		n[mark.Arm]++
+// apart works out what the pending failures of a metric would say without each
+// network: without a heavy one as if its sessions had not come, without another as
+// if they had not failed.
+func (ep *Epoch) apart(g *evalue.Grid, m session.Metric, networks *ledger, k int) {
+	type part struct {
+		failures [2]int32
+		crowd    *Crowd // of a heavy one
 	}
-	if len(order) == 0 {
-		return
+	by := map[string]*part{}
+	var order []string
+	see := func(network string) *part {
+		if by[network] == nil {
+			by[network] = &part{}
+			order = append(order, network)
+		}
+		return by[network]
+	}
+	for i := range ep.Crowds {
+		if c := &ep.Crowds[i]; c.AtRisk[m] != [2]int32{} {
+			see(c.Network).crowd = c
+		}
+	}
+	for _, mark := range ep.By {
+		if mark.Metric == m {
+			see(mark.Network).failures[mark.Arm]++
+		}
 	}
 	x := ep.Pending[m]
 	with := g.NewMarks()
 	addBatch(g, &with, x, ep.AtRisk[m])
 	for _, network := range order {
-		n, without := by[network], g.NewMarks()
-		addBatch(g, &without, [2]int32{x[0] - n[0], x[1] - n[1]}, ep.AtRisk[m])
-		networks.remove(network, m, k, without, with)
+		p := by[network]
+		left, atRisk := [2]int32{x[0] - p.failures[0], x[1] - p.failures[1]}, ep.AtRisk[m]
+		if c := p.crowd; c != nil {
+			for arm := range atRisk {
+				// A user may fail in another network than that of their first session.
+				atRisk[arm] = max(atRisk[arm]-c.AtRisk[m][arm], left[arm])
+				c.AtRisk[m][arm] = max(c.AtRisk[m][arm]-p.failures[arm], 0)
+			}
+		}
+		if keeper := networks.keeper(network, p.crowd != nil); keeper != nil {
+			without := g.NewMarks()
+			addBatch(g, &without, left, atRisk)
+			keeper.remove(m, k, without, with)
+		}
 	}
 }

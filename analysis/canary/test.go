@@ -207,19 +207,14 @@ func (t *Test) Enter(s *session.Session, b *batch.Batch, lo int) {
 		leads = t.People.meet(e.User, Person{Stratum: k, Epoch: ep.Start, Canary: canary}, s.Entered)
 		e.Leads = leads
 	}
-	for m := range session.Metrics {
-		if leads || !t.ofUsers(m) {
-			ep.AtRisk[m][a]++
-		}
-	}
-	ep.Entered[a]++
 	st.Sessions[a]++
 	t.Sessions[a]++
 	t.Instruments[t.instrument(b.Text(batch.SDK, lo))].Sessions[a]++
 	if canary {
 		t.Users.Add(hash(user))
 	}
-	t.Senders.count(e.Network).Sessions[a]++
+	t.Senders.count(e.Network, balance(canary, t.Rollout.Stages[t.Stage].Weight)).Sessions[a]++
+	ep.enter(e.Network, a, func(m session.Metric) bool { return leads || !t.ofUsers(m) })
 	if t.Rollout.Policy.Tenants != "" {
 		e.Part = t.enterPart(b, lo, s.Entered, a, leads)
 		if leads {
@@ -253,7 +248,7 @@ func (t *Test) Fail(e session.Enrollment, m session.Metric) {
 		e.Part = p.Part
 	}
 	a := side(e.Canary)
-	t.Failers.count(e.Network).Failures[m][a]++
+	t.Failers.count(e.Network, 1).Failures[m][a]++
 	t.Strata[e.Stratum].fail(e.Epoch, m, a, e.Network)
 	if t.Rollout.Policy.Tenants != "" {
 		t.Parts[e.Part.Customer].fail(e.Part.Epoch, m, a, e.Network)
@@ -277,8 +272,9 @@ func (t *Test) Advance(now int64, table *session.Table) {
 	t.listen(table, current)
 	t.count()
 	t.closeBlocks()
+	networks := t.ledger()
 	for k := range t.Strata {
-		t.Strata[k].score(t.grid, current, forget, &t.Failers, k)
+		t.Strata[k].score(t.grid, current, forget, &networks, k)
 	}
 	length := t.partEpoch()
 	for k := range t.Parts {

@@ -52,12 +52,12 @@ func (t *Test) trace(now int64) {
 		}
 		t.Trace.Points = kept
 	}
-	p := Point{At: now, Stage: t.Stage, Sessions: arms(t.Sessions), LogEHarm: t.harm(nil, nil), LogESafe: min(t.weakest(nil, nil), 1e9), LogERatio: t.Ratio.LogE(),
+	p := Point{At: now, Stage: t.Stage, Sessions: arms(t.Sessions), LogEHarm: t.harm(nil), LogESafe: min(t.weakest(nil), 1e9), LogERatio: t.Ratio.LogE(),
 		Guardrails: map[string]PointOfEach{}}
 	standing := t.standing()
 	for m := range session.Metrics {
 		if _, ok := t.Rollout.Policy.Guardrails[m.String()]; ok {
-			p.Guardrails[m.String()] = PointOfEach{t.harmOf(m, nil), t.safeOf(m, nil, nil), arms(standing.Failures[m])}
+			p.Guardrails[m.String()] = PointOfEach{t.harmOf(m, nil), t.safeOf(m, nil), arms(standing.Failures[m])}
 		}
 	}
 	for i := range t.Numbers {
