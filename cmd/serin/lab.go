@@ -208,9 +208,9 @@ func labForged(ctx context.Context, args []string, stdout, stderr io.Writer) err
 	if err != nil {
 		return err
 	}
-	return printRows(f, stdout, rows, "attack ratio forged rollouts rolled_back promoted held honest_rolled_back promoted reasons", func(r lab.ForgedRow) string {
-		return fmt.Sprintf("%s\t%g\t%g\t%d\t%.3f\t%.3f\t%.3f\t%.3f\t%.3f\t%v", r.Attack, r.Ratio, r.Forged, r.Rollouts, r.Rollback, r.Promotion, r.Hold,
-			r.HonestRollback, r.HonestPromotion, r.Reasons)
+	return printRows(f, stdout, rows, "attack ratio forged rollouts rolled_back promoted held honest_rolled_back promoted moved reasons", func(r lab.ForgedRow) string {
+		return fmt.Sprintf("%s\t%g\t%g\t%d\t%.3f\t%.3f\t%.3f\t%.3f\t%.3f\t%.3f\t%v", r.Attack, r.Ratio, r.Forged, r.Rollouts, r.Rollback, r.Promotion, r.Hold,
+			r.HonestRollback, r.HonestPromotion, r.Moved, r.Reasons)
 	})
 }
 
