@@ -182,17 +182,23 @@ func labPower(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 	})
 }
 
-func labSilent(ctx context.Context, args []string, stdout, stderr io.Writer) error {
-	f := newLabFlags("silent", 400, stderr)
+// runPlain runs an experiment that has no flags but those of all, and prints its
+// rows.
+func runPlain[T any](f *labFlags, args []string, stdout, stderr io.Writer, run func() ([]T, error), header string, line func(r T) string) error {
 	if err := f.start(args, stderr, func() error { return f.options.Check() }); err != nil {
 		return err
 	}
-	e := lab.Silent{Options: f.options}
-	rows, err := e.Run(ctx)
+	rows, err := run()
 	if err != nil {
 		return err
 	}
-	return printRows(f, stdout, rows, "silence share counted rollouts found 99%_from to clients false_alarms 99%_from to", func(r lab.SilentRow) string {
+	return printRows(f, stdout, rows, header, line)
+}
+
+func labSilent(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	f := newLabFlags("silent", 400, stderr)
+	run := func() ([]lab.SilentRow, error) { e := lab.Silent{Options: f.options}; return e.Run(ctx) }
+	return runPlain(f, args, stdout, stderr, run, "silence share counted rollouts found 99%_from to clients false_alarms 99%_from to", func(r lab.SilentRow) string {
 		return fmt.Sprintf("%s\t%g\t%v\t%d\t%.4f\t%.4f\t%.4f\t%.0f\t%.4f\t%.4f\t%.4f", r.Silence, r.Share, r.Counted, r.Rollouts, r.Found, r.FoundLower, r.FoundUpper, r.FoundAt,
 			r.FalseAlarms, r.FalseAlarmsMin, r.FalseAlarmsMax)
 	})
@@ -200,15 +206,8 @@ func labSilent(ctx context.Context, args []string, stdout, stderr io.Writer) err
 
 func labForged(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	f := newLabFlags("forged", 400, stderr)
-	if err := f.start(args, stderr, func() error { return f.options.Check() }); err != nil {
-		return err
-	}
-	e := lab.Forged{Options: f.options}
-	rows, err := e.Run(ctx)
-	if err != nil {
-		return err
-	}
-	return printRows(f, stdout, rows, "attack ratio forged rollouts rolled_back promoted held honest_rolled_back promoted moved reasons", func(r lab.ForgedRow) string {
+	run := func() ([]lab.ForgedRow, error) { e := lab.Forged{Options: f.options}; return e.Run(ctx) }
+	return runPlain(f, args, stdout, stderr, run, "attack ratio forged rollouts rolled_back promoted held honest_rolled_back promoted moved reasons", func(r lab.ForgedRow) string {
 		return fmt.Sprintf("%s\t%g\t%g\t%d\t%.3f\t%.3f\t%.3f\t%.3f\t%.3f\t%.3f\t%v", r.Attack, r.Ratio, r.Forged, r.Rollouts, r.Rollback, r.Promotion, r.Hold,
 			r.HonestRollback, r.HonestPromotion, r.Moved, r.Reasons)
 	})
@@ -216,15 +215,8 @@ func labForged(ctx context.Context, args []string, stdout, stderr io.Writer) err
 
 func labTenant(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	f := newLabFlags("tenant", 100, stderr)
-	if err := f.start(args, stderr, func() error { return f.options.Check() }); err != nil {
-		return err
-	}
-	e := lab.Tenant{Options: f.options}
-	rows, err := e.Run(ctx)
-	if err != nil {
-		return err
-	}
-	return printRows(f, stdout, rows, "harm tenants share rollouts named false_discoveries after_failures most called after_failures most", func(r lab.TenantRow) string {
+	run := func() ([]lab.TenantRow, error) { e := lab.Tenant{Options: f.options}; return e.Run(ctx) }
+	return runPlain(f, args, stdout, stderr, run, "harm tenants share rollouts named false_discoveries after_failures most called after_failures most", func(r lab.TenantRow) string {
 		return fmt.Sprintf("%s\t%d\t%g\t%d\t%.3f\t%.4f\t%.1f\t%d\t%.3f\t%.1f\t%d", r.Harm, r.Customers, r.Share, r.Rollouts, r.Named, r.FDR, r.NamedAfter, r.NamedMost,
 			r.Called, r.CalledAfter, r.CalledMost)
 	})
@@ -232,15 +224,8 @@ func labTenant(ctx context.Context, args []string, stdout, stderr io.Writer) err
 
 func labHeavy(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	f := newLabFlags("heavy", 200, stderr)
-	if err := f.start(args, stderr, func() error { return f.options.Check() }); err != nil {
-		return err
-	}
-	e := lab.Heavy{Options: f.options}
-	rows, err := e.Run(ctx)
-	if err != nil {
-		return err
-	}
-	return printRows(f, stdout, rows, "sender unit rollouts moved ln_e_moved_at_most", func(r lab.HeavyRow) string {
+	run := func() ([]lab.HeavyRow, error) { e := lab.Heavy{Options: f.options}; return e.Run(ctx) }
+	return runPlain(f, args, stdout, stderr, run, "sender unit rollouts moved ln_e_moved_at_most", func(r lab.HeavyRow) string {
 		return fmt.Sprintf("%s\t%s\t%d\t%.3f\t%.3g", r.Sender, r.Unit, r.Rollouts, r.Moved, r.LogEMost)
 	})
 }
