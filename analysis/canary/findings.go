@@ -64,9 +64,20 @@ func (t *Test) harm(drop *absent) float64 {
 // (serin lab power; statistics.md has the figures).
 const (
 	weightShared   = 0.8
-	weightHidden   = 0.2
+	weightUncut    = 0.95   // the same where a policy names no strata: then only another SDK makes one
 	weightCustomer = 1. / 3 // where a policy names customers; then the others share the rest
 )
+
+// places returns the weights of an effect that all strata share and of one that
+// hides in one. They are of the policy, which does not change, so that no weight
+// moves as strata appear.
+func (t *Test) places() (shared, hidden float64) {
+	shared = weightShared
+	if len(t.Rollout.Policy.Strata) == 0 {
+		shared = weightUncut
+	}
+	return shared, 1 - shared
+}
 
 // harmOf returns the log of the harm e-process of a guardrail. It is an average
 // of e-processes over the places where an effect can be: a product over strata
@@ -81,8 +92,8 @@ func (t *Test) harmOf(m session.Metric, drop *absent) float64 {
 	}
 	// Strata that did not appear yet stand at 1.
 	hidden = logSum(hidden, -math.Log(float64(len(t.Strata)+1)))
-	shared := t.harmShared(m, drop)
-	placed := logSum(shared+math.Log(weightShared), hidden+math.Log(weightHidden))
+	weightOfShared, weightOfHidden := t.places()
+	placed := logSum(t.harmShared(m, drop)+math.Log(weightOfShared), hidden+math.Log(weightOfHidden))
 	if t.Rollout.Policy.Tenants == "" {
 		return placed
 	}
@@ -301,7 +312,8 @@ type suspect struct {
 // brings about names it. Guardrails that are not critical have none.
 func (t *Test) suspects(v *verdict.Verdict) (all []suspect, weights []float64) {
 	// One stratum by itself says what all share.
-	shared, hidden, customer := weightShared, weightHidden, 0.0
+	shared, hidden := t.places()
+	customer := 0.0
 	if len(t.Strata) == 1 {
 		shared, hidden = 0, 1
 	}

@@ -160,3 +160,24 @@ func TestBalance(t *testing.T) {
 		}
 	}
 }
+
+// TestPlaces: the weights of where an effect can be are the policy's, sum to 1,
+// and are the same before and after a stratum appears. Of one stratum with
+// evidence E they make shared E + hidden (E+1)/2, by hand.
+func TestPlaces(t *testing.T) {
+	for _, c := range []struct {
+		strata []string
+		shared float64
+	}{{[]string{}, 0.95}, {[]string{"device"}, 0.8}} {
+		test := besieged(t, rollout(t, func(r *Rollout) { r.Policy.Strata = c.strata }), []forgery{{canary: true, fails: true}})
+		shared, hidden := test.places()
+		if math.Abs(shared-c.shared) > 1e-15 || math.Abs(shared+hidden-1) > 1e-15 || len(test.Strata) != 1 {
+			t.Errorf("strata %v: %v and %v, of %d strata", c.strata, shared, hidden, len(test.Strata))
+		}
+		e := test.harmIn(0, session.Errors, nil)
+		want := logSum(e+math.Log(c.shared+(1-c.shared)/2), math.Log((1-c.shared)/2))
+		if got := test.harmOf(session.Errors, nil); math.Abs(got-want) > 1e-9 {
+			t.Errorf("strata %v: ln e %v, want %v", c.strata, got, want)
+		}
+	}
+}
