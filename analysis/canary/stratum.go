@@ -166,26 +166,43 @@ func column(name string) batch.Column {
 	panic("BUG: a stratum that Normalize let pass: " + name)
 }
 
-// open returns the epoch for a session that enters at start. Receive times
-// rise but for a clock set back or groups that overtake one another: a session
-// whose epoch is closed already joins the oldest one that is not, since a
-// closed epoch's at-risk counts are frozen.
+// open returns the epoch for a session that enters at start: the newest one
+// while it is open. Receive times rise but for a clock set back or groups that
+// overtake one another: a session whose epoch is closed already joins the one
+// that is not, since a closed epoch's at-risk counts are frozen.
 func (st *Stratum) open(start int64) *Epoch {
-	i := len(st.Open)
-	for i > 0 && st.Open[i-1].Start >= start && !st.Open[i-1].Closed {
-		i--
-	}
-	if i < len(st.Open) && st.Open[i].Start == start {
-		return &st.Open[i]
-	}
-	if i > 0 && st.Open[i-1].Start >= start {
-		if i < len(st.Open) {
-			return &st.Open[i]
+	if n := len(st.Open); n > 0 {
+		last := &st.Open[n-1]
+		if !last.Closed {
+			return last
 		}
-		start = st.Open[i-1].Start + 1 // all later ones are closed: an epoch of its own after them
+		start = max(start, last.Start+1) // all are closed: an epoch of its own after them
 	}
-	st.Open = slices.Insert(st.Open, i, Epoch{Start: start})
-	return &st.Open[i]
+	st.Open = append(st.Open, Epoch{Start: start})
+	return &st.Open[len(st.Open)-1]
+}
+
+// What a cell of n sessions tells is less by a part of about 1/n than in a large
+// one: a share that is known of few sessions leaves little to compare. So an
+// epoch stays open while it has fewer sessions than a thinness-th part of all
+// that came in its stratum, at least thinFirst and at most thinLast, but not
+// longer than thinLongest. What is found waits for its end, by at most that part
+// of the sessions that are there.
+const (
+	thinness    = 8
+	thinFirst   = 8
+	thinLast    = 64
+	thinLongest = 5 * 60_000 // ms
+)
+
+// thin reports whether an epoch stays open at the beginning of another. It looks
+// at how many sessions there are, and neither at their arms nor at what failed:
+// given when sessions came, each is the canary's by the same chance, so that the
+// end of an epoch says nothing of who fails. That holds while the planned weight
+// does; settled is when a change of it had reached the clients.
+func (st *Stratum) thin(ep *Epoch, current, settled int64) bool {
+	enough := min(max((st.Sessions[0]+st.Sessions[1])/thinness, thinFirst), thinLast)
+	return int64(ep.Entered[0]+ep.Entered[1]) < enough && current-ep.Start < thinLongest && ep.Start >= settled
 }
 
 // find returns the index of an epoch that still has at-risk sessions.
@@ -216,15 +233,22 @@ func (st *Stratum) lose(epoch int64, l session.Loss, a int) {
 	st.Open[i].Lost.Pending[l][a]++
 }
 
-// score closes epochs that began before the current one and scores what is
-// pending in closed ones. Epochs older than forget are dropped: the sessions
-// in them are no longer known. Of each of the networks, which may be nil, it is
+// moment is when evidence is scored, in Unix ms.
+type moment struct {
+	current int64 // the epoch that has begun
+	settled int64 // since when the planned weight is what it is
+	forget  int64 // sessions of older epochs are no longer known
+}
+
+// score closes epochs that began before the current one, but for a thin one, and
+// scores what is pending in closed ones. Epochs older than those that are known
+// are dropped. Of each of the networks, which may be nil, it is
 // kept what leaving it out would do to this stratum, the k-th one.
-func (st *Stratum) score(g *evalue.Grid, current, forget int64, networks *ledger, k int) {
+func (st *Stratum) score(g *evalue.Grid, at moment, networks *ledger, k int) {
 	drop := 0
 	for i := range st.Open {
 		ep := &st.Open[i]
-		if ep.Start >= current {
+		if ep.Start >= at.current || !ep.Closed && st.thin(ep, at.current, at.settled) {
 			break
 		}
 		ep.close(networks)
@@ -245,7 +269,7 @@ func (st *Stratum) score(g *evalue.Grid, current, forget int64, networks *ledger
 		if ep.Lost != nil {
 			st.scoreLosses(g, ep)
 		}
-		if ep.Start < forget {
+		if ep.Start < at.forget {
 			drop = i + 1
 		}
 	}

@@ -173,9 +173,18 @@ func (t *Test) guardrail(m session.Metric) Guardrail {
 	return t.Rollout.Policy.Guardrails[m.String()]
 }
 
-// SetStage moves the rollout to a stage at a time in Unix ms.
+// SetStage moves the rollout to a stage at a time in Unix ms. Epochs end with the
+// stage: sessions are compared with those that had the same chance.
 func (t *Test) SetStage(stage int, at int64) {
 	t.Stage, t.Staged, t.Before = stage, at, t.standing()
+	networks := t.ledger()
+	for _, all := range [][]Stratum{t.Strata, t.Parts} {
+		for k := range all {
+			if n := len(all[k].Open); n > 0 {
+				all[k].Open[n-1].close(&networks)
+			}
+		}
+	}
 	t.turn()
 }
 
@@ -268,19 +277,18 @@ func (t *Test) Advance(now int64, table *session.Table) {
 	if now/epoch == before/epoch {
 		return
 	}
-	current, forget := now-now%epoch, now-session.TTL
-	t.listen(table, current)
+	at := moment{now - now%epoch, t.Staged + t.Rollout.Policy.Settle.ms(), now - session.TTL}
+	t.listen(table, at.current)
 	t.count()
 	t.closeBlocks()
 	networks := t.ledger()
 	for k := range t.Strata {
-		t.Strata[k].score(t.grid, current, forget, &networks, k)
+		t.Strata[k].score(t.grid, at, &networks, k)
 	}
-	length := t.partEpoch()
 	for k := range t.Parts {
-		t.Parts[k].score(t.grid, now-now%length, forget, nil, 0)
+		t.Parts[k].score(t.grid, at, nil, 0)
 	}
-	t.People.forget(forget)
+	t.People.forget(at.forget)
 	t.trace(now)
 }
 

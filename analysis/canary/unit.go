@@ -97,11 +97,6 @@ const maxParts = 2048
 // otherParts is the name under which customers past the bound are kept.
 const otherParts = "(other)"
 
-// partEpoch is the length of the groups in which a customer's sessions are
-// compared, in ms. A customer has few sessions, so that the group is longer than
-// that of a stratum; the plan of the allocation holds over it all the same.
-func (t *Test) partEpoch() int64 { return max(t.Rollout.Policy.Epoch.ms(), 60_000) }
-
 // enterPart enters a session with its customer.
 func (t *Test) enterPart(b *batch.Batch, row int, entered int64, a int, leads bool) session.Part {
 	name := b.Text(batch.Env, row)
@@ -119,7 +114,7 @@ func (t *Test) enterPart(b *batch.Batch, row int, entered int64, a int, leads bo
 		t.parts[name] = k
 	}
 	st := &t.Parts[k]
-	ep := st.open(entered - entered%t.partEpoch())
+	ep := st.open(entered - entered%t.Rollout.Policy.Epoch.ms())
 	for m := range session.Metrics {
 		if leads || !t.ofUsers(m) {
 			ep.AtRisk[m][a]++
