@@ -99,7 +99,7 @@ func (t *Test) harmOf(m session.Metric, drop *absent) float64 {
 	}
 	logs := make([]float64, len(t.Parts))
 	for k := range t.Parts {
-		logs[k] = t.worse(m, t.Parts[k].Marks[m])
+		logs[k] = t.worseForOne(m, t.Parts[k].Marks[m])
 	}
 	if drop != nil && drop.failer != nil {
 		// What a network does to one customer is not kept: without it this part
@@ -149,7 +149,17 @@ func (t *Test) safeByRatio(m session.Metric, g Guardrail, drop *absent) (sum flo
 // failures and half that of fewer, which is the mixture of the likelihood
 // ratios of 1/1.25, 1/1.8 and 1/2.7 against 1.
 func (t *Test) worse(m session.Metric, marks evalue.Marks) float64 {
-	more := t.grid.Harm(marks)
+	return t.directed(m, marks, t.grid.Harm(marks))
+}
+
+// worseForOne is that for one customer of many.
+func (t *Test) worseForOne(m session.Metric, marks evalue.Marks) float64 {
+	return t.directed(m, marks, t.grid.HarmToOne(marks))
+}
+
+// directed adds evidence of fewer failures to that of more, where the guardrail
+// asks for it.
+func (t *Test) directed(m session.Metric, marks evalue.Marks, more float64) float64 {
 	if t.guardrail(m).Direction != DirectionEither {
 		return more
 	}
@@ -358,7 +368,7 @@ func (t *Test) suspects(v *verdict.Verdict) (all []suspect, weights []float64) {
 			add(k, -1, t.harmIn(k, m, nil), weight*hidden*part(rank))
 		}
 		for k := range t.Parts {
-			add(-1, k, t.worse(m, t.Parts[k].Marks[m]), g.Weight*customer/float64(len(t.Parts)))
+			add(-1, k, t.worseForOne(m, t.Parts[k].Marks[m]), g.Weight*customer/float64(len(t.Parts)))
 		}
 	}
 	return all, weights

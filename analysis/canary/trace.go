@@ -87,6 +87,9 @@ func (t *Test) Places() (strata, customers []Place) {
 				}
 				f := verdict.Finding{Guardrail: m.String(), Sessions: p.Sessions, Failures: arms(st.Failures[m]),
 					Effect: t.effect(st.Marks[m]), LogEHarm: verdict.Bound(t.worse(m, st.Marks[m])), LogESafe: verdict.Bound(t.grid.Safety(st.Marks[m], t.guardrail(m).Margin))}
+				if customer {
+					f.LogEHarm = verdict.Bound(t.worseForOne(m, st.Marks[m]))
+				}
 				if !customer && t.paired(m) {
 					harm, safe := t.pairOf(k, m, nil)
 					f.LogEHarm, f.LogESafe = verdict.Bound(harm), verdict.Bound(safe)
