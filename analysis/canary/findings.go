@@ -133,7 +133,7 @@ func (t *Test) harmShared(m session.Metric, drop *absent) (sum float64) {
 // safeByRatio returns the log of the e-process against the null that the canary
 // is worse by the margin or more: of the odds, or with two samples of the
 // probability.
-func (t *Test) safeByRatio(m session.Metric, g Guardrail, drop *absent) (sum float64) {
+func (t *Test) safeByRatio(m session.Metric, g *Guardrail, drop *absent) (sum float64) {
 	if !t.paired(m) {
 		return t.grid.Safety(t.pooled(m, drop), g.Margin)
 	}
@@ -197,7 +197,7 @@ func (t *Test) safeOf(m session.Metric, drop *absent) float64 {
 }
 
 // proofs returns the logs of the two e-processes that [Test.safeOf] averages.
-func (t *Test) proofs(m session.Metric, g Guardrail, drop *absent) (ratio, floor float64) {
+func (t *Test) proofs(m session.Metric, g *Guardrail, drop *absent) (ratio, floor float64) {
 	var failed int64
 	for k := range t.Strata {
 		failed += t.Strata[k].Failures[m][1]
@@ -219,7 +219,7 @@ func (t *Test) proofs(m session.Metric, g Guardrail, drop *absent) (ratio, floor
 
 // floorFactors returns the log likelihood ratios of a session that passes and of
 // one that fails, of the failure share floor/4 against floor.
-func floorFactors(g Guardrail) (pass, fail float64) {
+func floorFactors(g *Guardrail) (pass, fail float64) {
 	p0, p1 := g.Floor, g.Floor/4
 	return math.Log((1 - p1) / (1 - p0)), math.Log(p1 / p0)
 }

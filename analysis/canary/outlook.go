@@ -93,7 +93,7 @@ func later(at int64, ms float64) int64 {
 // canary has a share of the sessions, and failing sessions of both arms come per
 // canary session. Either of two proofs suffices; what the sooner one needs is
 // told.
-func (t *Test) more(m session.Metric, g Guardrail, share, failing float64) *verdict.More {
+func (t *Test) more(m session.Metric, g *Guardrail, share, failing float64) *verdict.More {
 	target := math.Log(2 / t.Rollout.Policy.Beta)
 	ratio, floor := t.proofs(m, g, nil)
 	// SafetyMarksNeeded is in proportion to the evidence, here 1 nat.

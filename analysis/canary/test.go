@@ -70,6 +70,8 @@ type Test struct {
 	Latched  bool   // rolled back, for good
 	Why      verdict.Reason
 	grid     *evalue.Grid
+	rates    [session.Metrics]Guardrail // the policy's, which does not change
+	byUser   bool                       // a guardrail counts users
 	index    map[string]int
 	parts    map[string]int
 	ranked   []int // indices of Strata, see rank
@@ -135,6 +137,13 @@ func NewTest(tenant string, r Rollout, at int64) *Test {
 // Restore rebuilds what a checkpoint does not hold. Call it after decoding.
 func (t *Test) Restore() {
 	t.grid = evalue.NewGrid()
+	for m := range session.Metrics {
+		t.rates[m] = t.Rollout.Policy.Guardrails[m.String()]
+		t.byUser = t.byUser || t.ofUsers(m)
+	}
+	for i := range t.Numbers {
+		t.byUser = t.byUser || t.rule(i).Unit == UnitUser
+	}
 	if t.Tallies == nil {
 		t.Tallies = map[uint64]Tally{}
 	}
@@ -169,9 +178,7 @@ func (t *Test) standing() Standing {
 	return s
 }
 
-func (t *Test) guardrail(m session.Metric) Guardrail {
-	return t.Rollout.Policy.Guardrails[m.String()]
-}
+func (t *Test) guardrail(m session.Metric) *Guardrail { return &t.rates[m] }
 
 // SetStage moves the rollout to a stage at a time in Unix ms. Epochs end with the
 // stage: sessions are compared with those that had the same chance.
@@ -211,7 +218,7 @@ func (t *Test) Enter(s *session.Session, b *batch.Batch, lo int) {
 		user = s.Key.ID // without a user hash each session counts as one user
 	}
 	leads := false
-	if t.countsUsers() {
+	if t.byUser {
 		e.User = hash(user)
 		leads = t.People.meet(e.User, Person{Stratum: k, Epoch: ep.Start, Canary: canary}, s.Entered)
 		e.Leads = leads
@@ -232,7 +239,7 @@ func (t *Test) Enter(s *session.Session, b *batch.Batch, lo int) {
 	}
 	// Where users are counted arms may be given to users, whose sessions do not
 	// fall to them one by one.
-	drawn := leads || !t.countsUsers()
+	drawn := leads || !t.byUser
 	if drawn && s.Entered >= t.Staged+t.Rollout.Policy.Settle.ms() && t.Rollout.Policy.Allocation != AllocationFree {
 		t.Ratio.Add(canary, t.Rollout.Stages[t.Stage].Weight)
 	}

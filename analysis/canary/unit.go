@@ -76,21 +76,6 @@ func (p *People) place(user uint64, part session.Part) {
 // ofUsers reports whether a guardrail counts users.
 func (t *Test) ofUsers(m session.Metric) bool { return t.guardrail(m).Unit == UnitUser }
 
-// countsUsers reports whether any guardrail does.
-func (t *Test) countsUsers() bool {
-	for i := range t.Numbers {
-		if t.rule(i).Unit == UnitUser {
-			return true
-		}
-	}
-	for m := range session.Metrics {
-		if t.ofUsers(m) {
-			return true
-		}
-	}
-	return false
-}
-
 // maxParts bounds the customers that are told apart; the others share one.
 const maxParts = 2048
 
