@@ -19,6 +19,8 @@ import (
 var experiments = []command{
 	{"aa", "[--world all]", "false rollbacks and false promotions, a look after every cell", labAA},
 	{"power", "[--ratio 2,5] [--share 50,10]", "failures and minutes to the verdict, beside an oracle and the classical ways", labPower},
+	{"late", "[--traffic 6,12]", "a harm whose failures are reported late, beside the same reported at once", labLate},
+	{"coverage", "[--alpha 0.05]", "confidence sequences, looked at again and again: how often they hold the truth", labCoverage},
 	{"silent", "", "canary clients that never boot: how often that is found, and falsely", labSilent},
 	{"forged", "", "sessions forged by one network: what they can move", labForged},
 	{"tenant", "", "one customer who is hurt: when the change is called, and who is named", labTenant},
@@ -158,7 +160,7 @@ func labPower(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 	f.StringVar(&shares, "share", "50,10,1", "`shares` of the canary in %, parted by commas")
 	f.Float64Var(&e.Rate, "failure-rate", 0.02, "the baseline's failure `probability` at most; it is less where traffic would be too thin")
 	f.Float64Var(&e.Sessions, "sessions", 400, "`sessions` a minute at least")
-	f.StringVar(&e.Delay, "delay", "none", fmt.Sprintf("`delay` of reports, one of %v", lab.Delays))
+	f.BoolVar(&e.Rivals, "rivals", true, "the classical ways, too; without them it takes half the time")
 	err := f.start(args, stderr, func() error {
 		var err, err2 error
 		e.Options = f.options
@@ -176,9 +178,51 @@ func labPower(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 	if err != nil {
 		return err
 	}
-	return printRows(f, stdout, rows, "ratio share power failures over_wald minutes over_oracle kayenta minutes naive minutes fixed failures kayenta_false low naive_false over_no_delay", func(r lab.PowerRow) string {
-		return fmt.Sprintf("%g\t%g\t%.3f\t%.1f\t%.2f\t%.0f\t%.2f\t%.2f\t%.0f\t%.2f\t%.0f\t%.2f\t%.0f\t%.2f\t%.2f\t%.2f\t%.3f", r.Ratio, r.Share, r.Power, r.Failures, r.OverWald, r.Minutes, r.OverOracle,
-			r.KayentaPower, r.KayentaMinutes, r.NaivePower, r.NaiveMinutes, r.FixedPower, r.FixedFailures, r.KayentaFalse, r.KayentaLow, r.NaiveFalse, r.PowerOverNoDelay)
+	return printRows(f, stdout, rows, "ratio share power failures over_wald se minutes over_oracle kayenta minutes naive minutes fixed failures kayenta_false low naive_false", func(r lab.PowerRow) string {
+		return fmt.Sprintf("%g\t%g\t%.3f\t%.1f\t%.3f\t%.3f\t%.0f\t%.2f\t%.2f\t%.0f\t%.2f\t%.0f\t%.2f\t%.0f\t%.2f\t%.2f\t%.2f", r.Ratio, r.Share, r.Power, r.Failures, r.OverWald, r.Error, r.Minutes, r.OverOracle,
+			r.KayentaPower, r.KayentaMinutes, r.NaivePower, r.NaiveMinutes, r.FixedPower, r.FixedFailures, r.KayentaFalse, r.KayentaLow, r.NaiveFalse)
+	})
+}
+
+func labLate(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	f := newLabFlags("late", 300, stderr)
+	e := lab.Late{}
+	var traffic string
+	f.Float64Var(&e.Alpha, "alpha", 0.01, "`bound` of the probability of a false rollback")
+	f.StringVar(&traffic, "traffic", "6,12", "failures that happen in six hours, in `multiples` of Wald's bound, parted by commas")
+	err := f.start(args, stderr, func() (err error) {
+		e.Options = f.options
+		if e.Traffic, err = numbers("traffic", traffic); err != nil {
+			return err
+		}
+		return e.Check()
+	})
+	if err != nil {
+		return err
+	}
+	rows, err := e.Run(ctx)
+	if err != nil {
+		return err
+	}
+	return printRows(f, stdout, rows, "delay traffic rollouts told power 99%_from to no_delay over_no_delay 99%_from to oracle oracle_no_delay", func(r lab.LateRow) string {
+		return fmt.Sprintf("%s\t%g\t%d\t%.2f\t%.3f\t%.3f\t%.3f\t%.3f\t%.3f\t%.3f\t%.3f\t%.3f\t%.3f", r.Delay, r.Traffic, r.Rollouts, r.Told, r.Power, r.Lower, r.Upper, r.NoDelay,
+			r.Over, r.OverLower, r.OverUpper, r.Oracle, r.OracleAlone)
+	})
+}
+
+func labCoverage(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	f := newLabFlags("coverage", 10_000, stderr)
+	e := lab.Coverage{}
+	f.Float64Var(&e.Alpha, "alpha", 0.05, "`bound` of the probability that the truth is ever left out")
+	if err := f.start(args, stderr, func() error { e.Options = f.options; return e.Check() }); err != nil {
+		return err
+	}
+	rows, err := e.Run(ctx)
+	if err != nil {
+		return err
+	}
+	return printRows(f, stdout, rows, "sequence runs looks nominal covered 99%_from to", func(r lab.CoverageRow) string {
+		return fmt.Sprintf("%s\t%d\t%d\t%g\t%.4f\t%.4f\t%.4f", r.Sequence, r.Runs, r.Looks, r.Nominal, r.Covered, r.Lower, r.Upper)
 	})
 }
 
