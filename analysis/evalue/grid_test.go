@@ -449,7 +449,7 @@ func BenchmarkAddCell(b *testing.B) {
 
 func BenchmarkAddBatch(b *testing.B) {
 	g := NewGrid()
-	for _, size := range [][4]int64{{0, 2, 20, 200}, {1, 4, 20, 200}, {30, 100, 1000, 9000}} {
+	for _, size := range [][4]int64{{0, 2, 20, 200}, {1, 4, 20, 200}, {2, 6, 20, 200}, {4, 16, 40, 400}, {30, 100, 1000, 9000}} {
 		b.Run(fmt.Sprintf("failures=%d", size[0]+size[1]), func(b *testing.B) {
 			var m Marks
 			b.ReportAllocs()
@@ -497,5 +497,34 @@ func BenchmarkEstimate(b *testing.B) {
 	g.AddCell(&m, 30, 100, 0.1)
 	for range b.N {
 		g.Estimate(m)
+	}
+}
+
+// TestShortSums: short sums are the same by products and by quotients, up to the
+// most sessions that are summed so.
+func TestShortSums(t *testing.T) {
+	g := NewGrid()
+	rng := rand.New(rand.NewPCG(11, 1))
+	for range 2000 {
+		canary := 1 + rng.Int64N(1<<rng.IntN(32))
+		baseline := 1 + rng.Int64N(1<<rng.IntN(32))
+		x := 2 + rng.Int64N(14)
+		if x > canary+baseline {
+			continue
+		}
+		h := hypergeometric{canary: float64(canary), baseline: float64(baseline), failures: float64(x)}
+		lo, hi := max(0, h.failures-h.baseline), min(h.failures, h.canary)
+		n := int(hi-lo) + 1
+		var a, b Marks
+		p := h.products(make([]float64, n), lo)
+		q := h.weights(make([]float64, n), lo, h.mode(lo, hi, 1))
+		at := rng.IntN(n)
+		g.addPolynomial(&a, p, float64(at))
+		g.addPolynomial(&b, q, float64(at))
+		for i := range a.LogL {
+			if math.Abs(a.LogL[i]-b.LogL[i]) > 1e-12*(1+math.Abs(b.LogL[i])) {
+				t.Fatalf("%d failures of %d and %d sessions: %v by products, %v by quotients", x, canary, baseline, a.LogL, b.LogL)
+			}
+		}
 	}
 }
