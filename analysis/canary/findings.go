@@ -33,6 +33,9 @@ func (t *Test) findings(v *verdict.Verdict) (harm float64) {
 		f := verdict.Finding{Guardrail: m.String(), Sessions: arms(t.Sessions), Failures: arms(failures),
 			Effect: t.effect(pooled), LogEHarm: verdict.Bound(e), LogESafe: verdict.Bound(t.safeOf(m, nil)),
 			Margin: g.Margin, Required: !g.Optional}
+		if g.Direction != DirectionIncrease {
+			f.Direction = g.Direction
+		}
 		if t.ofUsers(m) {
 			f.Unit, f.Sessions = UnitUser, arms(t.People.Met)
 		}
@@ -135,7 +138,7 @@ func (t *Test) harmShared(m session.Metric, drop *absent) (sum float64) {
 // probability.
 func (t *Test) safeByRatio(m session.Metric, g *Guardrail, drop *absent) (sum float64) {
 	if !t.paired(m) {
-		return t.grid.Safety(t.pooled(m, drop), g.Margin)
+		return t.kept(g, t.pooled(m, drop))
 	}
 	for _, k := range t.ranked {
 		_, safe := t.pairOf(k, m, drop)
@@ -145,9 +148,9 @@ func (t *Test) safeByRatio(m session.Metric, g *Guardrail, drop *absent) (sum fl
 }
 
 // worse returns the log of the e-process against the null that the canary is
-// not worse, by the guardrail's direction. For either it is half that of more
-// failures and half that of fewer, which is the mixture of the likelihood
-// ratios of 1/1.25, 1/1.8 and 1/2.7 against 1.
+// not worse, by the guardrail's direction. For a decrease it is that of fewer
+// failures, which is the mixture of the likelihood ratios of 1/1.25, 1/1.8 and
+// 1/2.7 against 1; for either it is half of both.
 func (t *Test) worse(m session.Metric, marks evalue.Marks) float64 {
 	return t.directed(m, marks, t.grid.Harm(marks))
 }
@@ -157,13 +160,24 @@ func (t *Test) worseForOne(m session.Metric, marks evalue.Marks) float64 {
 	return t.directed(m, marks, t.grid.HarmToOne(marks))
 }
 
-// directed adds evidence of fewer failures to that of more, where the guardrail
-// asks for it.
+// directed turns evidence of more failures into that in the guardrail's direction.
 func (t *Test) directed(m session.Metric, marks evalue.Marks, more float64) float64 {
-	if t.guardrail(m).Direction != DirectionEither {
-		return more
+	switch t.guardrail(m).Direction {
+	case DirectionDecrease:
+		return t.grid.Fewer(marks)
+	case DirectionEither:
+		return logSum(more, t.grid.Fewer(marks)) - math.Ln2
 	}
-	return logSum(more, t.grid.Fewer(marks)) - math.Ln2
+	return more
+}
+
+// kept returns the log of the e-process against the null that the canary is worse
+// by the margin or more, in the guardrail's direction.
+func (t *Test) kept(g *Guardrail, marks evalue.Marks) float64 {
+	if g.Direction == DirectionDecrease {
+		return t.grid.NotFewer(marks, g.Margin)
+	}
+	return t.grid.Safety(marks, g.Margin)
 }
 
 // marks returns the marks of a guardrail in a stratum, without a network.
@@ -189,9 +203,13 @@ func (t *Test) pooled(m session.Metric, drop *absent) evalue.Marks {
 //
 // The floor's part is the likelihood ratio of the failure share floor/4
 // against floor on matured canary sessions (or users). Without it a guardrail
-// that nobody fails could never be proven safe.
+// that nobody fails could never be proven safe. Where fewer is harm there is no
+// such share, and the first proof has all the weight.
 func (t *Test) safeOf(m session.Metric, drop *absent) float64 {
 	g := t.guardrail(m)
+	if g.Direction == DirectionDecrease {
+		return t.safeByRatio(m, g, drop)
+	}
 	ratio, floor := t.proofs(m, g, drop)
 	return logSum(ratio, floor) - math.Ln2
 }
@@ -459,7 +477,11 @@ func (t *Test) blame(v *verdict.Verdict) {
 			}
 			return verdict.Bound(x * (1 - 1/float64(ratio)))
 		}
-		v.Radius.Excess, v.Radius.ExcessLo, v.Radius.ExcessHi = excess(f.Effect.Ratio), excess(f.Effect.Lo), excess(f.Effect.Hi)
+		r := &v.Radius
+		r.Excess, r.ExcessLo, r.ExcessHi = excess(f.Effect.Ratio), excess(f.Effect.Lo), excess(f.Effect.Hi)
+		if f.Direction == DirectionDecrease { // the harm is those that are missing
+			r.Excess, r.ExcessLo, r.ExcessHi = -r.Excess, -r.ExcessHi, -r.ExcessLo
+		}
 	}
 }
 

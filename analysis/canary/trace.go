@@ -86,7 +86,7 @@ func (t *Test) Places() (strata, customers []Place) {
 					continue
 				}
 				f := verdict.Finding{Guardrail: m.String(), Sessions: p.Sessions, Failures: arms(st.Failures[m]),
-					Effect: t.effect(st.Marks[m]), LogEHarm: verdict.Bound(t.worse(m, st.Marks[m])), LogESafe: verdict.Bound(t.grid.Safety(st.Marks[m], t.guardrail(m).Margin))}
+					Effect: t.effect(st.Marks[m]), LogEHarm: verdict.Bound(t.worse(m, st.Marks[m])), LogESafe: verdict.Bound(t.kept(t.guardrail(m), st.Marks[m]))}
 				if customer {
 					f.LogEHarm = verdict.Bound(t.worseForOne(m, st.Marks[m]))
 				}

@@ -73,14 +73,19 @@ func (g *Grid) Safety(m Marks, margin float64) (logE float64) {
 	if !(margin > 0 && margin <= nodes[spanned-1]-1) {
 		panic(fmt.Sprintf("BUG: margin %v", margin))
 	}
-	e := mixture(&m, safetyMixture)
+	return mixture(&m, safetyMixture) - g.atMost(&m, 1+margin)
+}
+
+// atMost returns a number that the log likelihood at a ratio from 1/4 to 12 is not
+// above: itself at a node, else what is interpolated and the bound of its error.
+func (g *Grid) atMost(m *Marks, ratio float64) float64 {
 	for i, r := range nodes {
-		if r == 1+margin {
-			return e - m.LogL[i]
+		if r == ratio {
+			return m.LogL[i]
 		}
 	}
-	c := g.coefficients(math.Log1p(margin))
-	return e - m.at(&c) - m.slack()
+	c := g.coefficients(math.Log(ratio))
+	return m.at(&c) + m.slack()
 }
 
 // mixture returns the log of the weighted mean likelihood.

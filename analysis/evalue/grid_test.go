@@ -271,6 +271,13 @@ func TestTuning(t *testing.T) {
 		}
 		n, _ := walk{share: r.share, ratio: r.ratio, low: true, threshold: math.Log(20), limit: 40_000,
 			logE: func(m Marks) float64 { return g.Safety(m, r.margin) }}.run(g)
+		if r.ratio == 1 {
+			turned := SafetyMarksNeeded(r.share, 1/(1+r.margin)-1, 0.05)
+			kept, _ := walk{share: r.share, ratio: 1, threshold: math.Log(20), limit: 40_000, logE: func(m Marks) float64 { return g.NotFewer(m, r.margin) }}.run(g)
+			if t.Logf("not fewer%6v  %6v  %5v  %12.1f  %9.3f", r.share, r.margin, r.ratio, turned, kept/turned); kept/turned > 1.4 {
+				t.Errorf("share %v, margin %v: not fewer after %.3f times Wald's bound", r.share, r.margin, kept/turned)
+			}
+		}
 		t.Logf("         %5v  %6v  %5v  %12.1f  %9.3f", r.share, r.margin, r.ratio, bound, n/bound)
 		if n/bound > r.bar {
 			t.Errorf("share %v, margin %v, ratio %v: %.3f times Wald's bound, want at most %v", r.share, r.margin, r.ratio, n/bound, r.bar)
@@ -287,9 +294,12 @@ func TestErrorsExactly(t *testing.T) {
 		_, better := walk{share: share, ratio: 0.8, logE: g.Harm, threshold: math.Log(100), limit: 3_000}.run(g)
 		_, safe := walk{share: share, ratio: 1.5, low: true, threshold: math.Log(20), limit: 3_000,
 			logE: func(m Marks) float64 { return g.Safety(m, 0.5) }}.run(g)
-		t.Logf("share %v: false rollback %.4f (better canary %.4f), false promotion at the margin %.4f", share, harm, better, safe)
-		if harm > 0.01 || better > harm || safe > 0.05 {
-			t.Errorf("share %v: errors %v, %v and %v", share, harm, better, safe)
+		_, less := walk{share: share, ratio: 1, low: true, logE: g.Fewer, threshold: math.Log(100), limit: 3_000}.run(g)
+		_, kept := walk{share: share, ratio: 1 / 1.5, threshold: math.Log(20), limit: 3_000,
+			logE: func(m Marks) float64 { return g.NotFewer(m, 0.5) }}.run(g)
+		t.Logf("share %v: false rollback %.4f (better canary %.4f), false promotion at the margin %.4f; where fewer is harm %.4f and %.4f", share, harm, better, safe, less, kept)
+		if harm > 0.01 || better > harm || safe > 0.05 || less > 0.01 || kept > 0.05 {
+			t.Errorf("share %v: errors %v, %v, %v, %v and %v", share, harm, better, safe, less, kept)
 		}
 		if harm < 0.001 || safe < 0.01 {
 			t.Errorf("share %v: errors %v and %v are too small for a test that reaches its bound", share, harm, safe)
