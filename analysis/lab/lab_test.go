@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
+	"time"
 
 	"serin.dev/serin/analysis/canary"
 	"serin.dev/serin/analysis/session"
@@ -113,7 +114,7 @@ func TestSampleRatioOfUsersAndReports(t *testing.T) {
 }
 
 func TestPower(t *testing.T) {
-	e := Power{Options: options(5), Alpha: 0.01, Ratios: []float64{3}, Shares: []float64{50}, Rate: 0.02, Sessions: 400, Rivals: true}
+	e := Power{Options: options(5), Alpha: 0.01, Ratios: []float64{3}, Shares: []float64{50}, Rate: 0.02, Sessions: 400, Epoch: time.Minute, Rivals: true}
 	rows, err := e.Run(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -211,7 +212,7 @@ func TestFaultsAreToldTogether(t *testing.T) {
 		{(&AA{Options: o, Alpha: 2, Beta: 0, Worlds: []string{"moon"}}).Check(),
 			[]string{"rollouts: -1: want", `engine: "steam": want`, "workers: -1: want", "alpha: 2: want", "beta: 0: want", `world: "moon": want`}},
 		{(&Power{Options: options(1), Alpha: 0.01, Ratios: []float64{1, 9}, Shares: []float64{100}, Rate: 0.1}).Check(),
-			[]string{"ratio: 1: want", "ratio: 9: want", "share: 100: want", "sessions: 0: want"}},
+			[]string{"ratio: 1: want", "ratio: 9: want", "share: 100: want", "sessions: 0: want", "epoch: 0s: want"}},
 		{(&Late{Options: options(1), Alpha: 0.01, Traffic: []float64{0.5}}).Check(), []string{"traffic: 0.5: want"}},
 		{(&Coverage{Options: options(1), Alpha: 0.6}).Check(), []string{"alpha: 0.6: want"}},
 	} {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"time"
 
 	"serin.dev/serin/analysis/canary"
 	"serin.dev/serin/analysis/evalue"
@@ -26,6 +27,9 @@ type Power struct {
 	// they fail less. With few the canary of a small share has no session in many
 	// cells, and what fails in these says nothing.
 	Sessions float64
+	// Epoch is the length of the groups in which sessions are compared, of which a
+	// minute is a multiple; all look every minute.
+	Epoch time.Duration
 	// Rivals says whether the classical ways are run, too. Without them a rollout
 	// ends when the engine and the oracle have an answer.
 	Rivals bool
@@ -51,6 +55,9 @@ func (p *Power) Check() error {
 	}
 	if !(p.Sessions >= 1 && p.Sessions <= 1e5) {
 		faults = append(faults, fmt.Errorf("sessions: %v: want 1 to 100000", p.Sessions))
+	}
+	if p.Epoch < time.Second || p.Epoch > time.Minute || time.Minute%p.Epoch != 0 {
+		faults = append(faults, fmt.Errorf("epoch: %v: want 1s to 1m, of which 1m is a multiple", p.Epoch))
 	}
 	for _, r := range p.Ratios {
 		if !(r > 1 && r <= 10 && r*p.Rate <= 0.5) {
@@ -78,6 +85,7 @@ type PowerRow struct {
 	Alpha    float64 `json:"alpha"`
 	Rate     float64 `json:"failure_rate"`
 	Sessions float64 `json:"sessions_per_minute"`
+	Epoch    float64 `json:"epoch_seconds"`
 
 	Power    float64       `json:"power"`         // share rolled back for harm within 6 times Wald's bound, which are 6 hours
 	Failures verdict.Bound `json:"failures_mean"` // until the verdict
@@ -132,9 +140,12 @@ func (p *Power) row(ctx context.Context, ratio, percent float64) (PowerRow, erro
 	r.plan()
 	wald := evalue.MarksNeeded(share, ratio, p.Alpha)
 	w := harmWorld(share, ratio, wald/waldMinutes, p.Rate, p.Sessions)
-	row := PowerRow{Ratio: ratio, Share: percent, Rollouts: p.Rollouts, Alpha: p.Alpha, Rate: w.rate, Sessions: w.sessions,
+	row := PowerRow{Ratio: ratio, Share: percent, Rollouts: p.Rollouts, Alpha: p.Alpha, Rate: w.rate, Sessions: w.sessions, Epoch: p.Epoch.Seconds(),
 		Wald: wald, FixedFailures: r.fixedAt}
 	name := fmt.Sprintf("ratio %g at %g %%", ratio, percent)
+	w.cell = p.Epoch.Milliseconds()
+	epochs := int(minute / w.cell) // of a minute
+	w.cells, w.sessions = w.cells*epochs, w.sessions/float64(epochs)
 	chases, err := p.chases(ctx, name, w, r, true)
 	if err != nil {
 		return row, err
@@ -207,22 +218,25 @@ func (p *Power) chases(ctx context.Context, name string, w world, r rivals, toVe
 		c := &chases[i]
 		play := play{world: w, rng: b.rng, harmed: session.Errors, ratio: oddsRatio(r.ratio, w.rate)}
 		race := rivals{share: r.share, ratio: r.ratio, alpha: r.alpha, fixedAt: r.fixedAt, z: r.z}
-		cell := 0
+		passed := 0 // minutes
 		play.run(b.engine, rules, func(t *canary.Test, now int64) bool {
-			cell++
-			race.look(c, t, cell, p.Rivals)
+			if (now-origin)%minute != 0 {
+				return true
+			}
+			passed++
+			race.look(c, t, passed, p.Rivals)
 			if !toVerdict {
-				return cell < classicalHorizon
+				return passed < classicalHorizon
 			}
 			if c.minutes == 0 {
 				v := ask(t, now)
 				if v.Decision == verdict.Rollback {
-					c.minutes = cell
+					c.minutes = passed
 					f := v.Findings[session.Errors].Failures
 					c.failures = f.Canary + f.Baseline
 				}
 			}
-			return c.minutes == 0 || c.oracle == 0 || p.Rivals && (!race.fixedDone || cell < classicalHorizon)
+			return c.minutes == 0 || c.oracle == 0 || p.Rivals && (!race.fixedDone || passed < classicalHorizon)
 		})
 	})
 	return chases, err

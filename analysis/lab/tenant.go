@@ -24,13 +24,20 @@ type TenantRow struct {
 	FDR   float64 `json:"false_discovery_rate"`
 	// Called is how often the rollout was rolled back for harm.
 	Called float64 `json:"called_rate"`
-	// Failures of the customer's canary until it was called, and until it was
-	// named: mean and the most in any rollout; null where it never was.
+	// CalledSoon is how often it was by the twentieth failure of the customer's
+	// canary.
+	CalledSoon float64 `json:"called_within_20_rate"`
+	// Failures of the customer's canary that were told until it was called, and until
+	// it was named: mean and the most in any rollout; null where it never was.
 	CalledAfter verdict.Bound `json:"called_after_failures_mean"`
 	CalledMost  int64         `json:"called_after_failures_max"`
 	NamedAfter  verdict.Bound `json:"named_after_failures_mean"`
 	NamedMost   int64         `json:"named_after_failures_max"`
 }
+
+// soon is how many failures of a customer for whom everything fails may pass until
+// the rollout is called.
+const soon = 20
 
 // tenantAlpha bounds the false discoveries among those named.
 const tenantAlpha = 0.05
@@ -156,6 +163,7 @@ func (row *TenantRow) sum(results []ordeal) {
 			called++
 			row.CalledAfter += verdict.Bound(r.calledAfter)
 			row.CalledMost = max(row.CalledMost, r.calledAfter)
+			row.CalledSoon += rate(r.calledAfter <= soon) / n
 		}
 		if r.named {
 			named++

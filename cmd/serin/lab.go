@@ -160,6 +160,7 @@ func labPower(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 	f.StringVar(&shares, "share", "50,10,1", "`shares` of the canary in %, parted by commas")
 	f.Float64Var(&e.Rate, "failure-rate", 0.02, "the baseline's failure `probability` at most; it is less where traffic would be too thin")
 	f.Float64Var(&e.Sessions, "sessions", 400, "`sessions` a minute at least")
+	f.DurationVar(&e.Epoch, "epoch", time.Minute, "`length` of the groups in which sessions are compared, of which a minute is a multiple")
 	f.BoolVar(&e.Rivals, "rivals", true, "the classical ways, too; without them it takes half the time")
 	err := f.start(args, stderr, func() error {
 		var err, err2 error
@@ -260,9 +261,9 @@ func labForged(ctx context.Context, args []string, stdout, stderr io.Writer) err
 func labTenant(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	f := newLabFlags("tenant", 100, stderr)
 	run := func() ([]lab.TenantRow, error) { e := lab.Tenant{Options: f.options}; return e.Run(ctx) }
-	return runPlain(f, args, stdout, stderr, run, "harm tenants share rollouts named false_discoveries after_failures most called after_failures most", func(r lab.TenantRow) string {
-		return fmt.Sprintf("%s\t%d\t%g\t%d\t%.3f\t%.4f\t%.1f\t%d\t%.3f\t%.1f\t%d", r.Harm, r.Customers, r.Share, r.Rollouts, r.Named, r.FDR, r.NamedAfter, r.NamedMost,
-			r.Called, r.CalledAfter, r.CalledMost)
+	return runPlain(f, args, stdout, stderr, run, "harm tenants share rollouts named false_discoveries after_failures most called after_failures most within_20", func(r lab.TenantRow) string {
+		return fmt.Sprintf("%s\t%d\t%g\t%d\t%.3f\t%.4f\t%.1f\t%d\t%.3f\t%.1f\t%d\t%.3f", r.Harm, r.Customers, r.Share, r.Rollouts, r.Named, r.FDR, r.NamedAfter, r.NamedMost,
+			r.Called, r.CalledAfter, r.CalledMost, r.CalledSoon)
 	})
 }
 
