@@ -1,6 +1,7 @@
 package canary
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -100,9 +101,9 @@ func TestNetworksKeepTheHeavy(t *testing.T) {
 	var n Networks
 	n.restore()
 	for i := range 100_000 {
-		n.count(fmt.Sprint("light ", i))
+		n.count(fmt.Sprint("light ", i), 1)
 		if i%25 == 0 {
-			n.count("heavy")
+			n.count("heavy", 1)
 		}
 	}
 	heavy := n.of("heavy")
@@ -244,14 +245,58 @@ func TestNotCritical(t *testing.T) {
 // TestEitherDirection has the canary fail less, which harms only a guardrail
 // that says so.
 func TestEitherDirection(t *testing.T) {
-	for _, direction := range []string{DirectionIncrease, DirectionEither} {
+	for _, direction := range []string{DirectionIncrease, DirectionDecrease, DirectionEither} {
 		v := simulateAs(t, rollout(t, func(r *Rollout) {
 			r.Stages[0].MinSessions = 1e9
 			r.Policy.Guardrails = map[string]Guardrail{"error_free": {Direction: direction}}
 		}), 12, 6000, 0.2, func(canary bool, _ string, u float64) bool { return !canary && u < 0.3 || u < 0.05 }, func(bc *event.Beacon, _ bool) { spread(t, bc) })
-		if (v.Decision == verdict.Rollback) != (direction == DirectionEither) {
+		if (v.Decision == verdict.Rollback) != (direction != DirectionIncrease) {
 			t.Errorf("%s: %s %+v", direction, v.Decision, v.Reasons)
 		}
+	}
+}
+
+// TestDecrease: where fewer is harm, as many is proven safe and more is, too; and
+// no failure is none.
+func TestDecrease(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		fails    func(canary bool, _ string, u float64) bool
+		want     verdict.Code
+		sentence string
+	}{
+		{"as many", func(_ bool, _ string, u float64) bool { return u < 0.3 }, verdict.Safe, ""},
+		{"more", func(canary bool, _ string, u float64) bool { return u < 0.3 || canary && u < 0.5 }, verdict.Safe, ""},
+		{"half as many", func(canary bool, _ string, u float64) bool { return u < 0.1 || !canary && u < 0.25 }, verdict.Harm, "0.4 times"},
+		{"none of either", func(bool, string, float64) bool { return false }, verdict.Evidence, "cannot come"},
+	} {
+		v := simulateAs(t, rollout(t, func(r *Rollout) {
+			r.Policy.Guardrails = map[string]Guardrail{}
+			for m := range session.Metrics {
+				r.Policy.Guardrails[m.String()] = Guardrail{Weight: 1e-9, Optional: true}
+			}
+			r.Policy.Guardrails["error_free"] = Guardrail{Direction: DirectionDecrease, Weight: 1}
+		}), 14, 6000, 0.2, c.fails, func(bc *event.Beacon, _ bool) { spread(t, bc) })
+		if v.Reasons[0].Code != c.want || !strings.Contains(v.Sentence, c.sentence) || v.Findings[session.Errors].Direction != DirectionDecrease {
+			t.Errorf("%s: %+v, %s", c.name, v.Reasons, v.Sentence)
+		}
+		if v.Reasons[0].Code == verdict.Harm && !(v.Radius.Excess > 0 && v.Radius.ExcessLo < v.Radius.Excess && v.Radius.Excess < v.Radius.ExcessHi) {
+			t.Errorf("%s: %+v", c.name, v.Radius)
+		}
+	}
+	for field, g := range map[string]Guardrail{
+		"margin: 4: want above 0, at most 3":  {Direction: DirectionDecrease, Margin: 4},
+		"floor: 0.01: want it absent":         {Direction: DirectionDecrease, Floor: 0.01},
+		`evidence: "two_sample": want counts`: {Direction: DirectionDecrease, Evidence: EvidenceTwoSample},
+	} {
+		p := Policy{Name: "p", Revision: 1, Guardrails: map[string]Guardrail{"error_free": g}}
+		if err := p.Normalize(); err == nil || !strings.Contains(err.Error(), "guardrails.error_free."+field) {
+			t.Errorf("%+v: %v, want %q", g, err, field)
+		}
+	}
+	p := Policy{Name: "p", Revision: 1, Guardrails: map[string]Guardrail{"error_free": {Direction: DirectionDecrease}}}
+	if err := errors.Join(p.Normalize(), p.Normalize()); err != nil || p.Guardrails["error_free"].Floor != 0 {
+		t.Errorf("what was checked is checked again: %v, %+v", err, p.Guardrails["error_free"])
 	}
 }
 

@@ -131,7 +131,7 @@ func (t *Test) state(v *verdict.Verdict, q Question) state {
 	}
 	switch {
 	case s.harmed():
-		s.harmIsOnes = t.influence(v, s.needed, func(failer, sender *Network) float64 { return t.harm(failer, sender) })
+		s.harmIsOnes = t.influence(v, s.needed, t.harm)
 	case s.safe():
 		if t.influence(v, math.Log(1/p.Beta), t.weakest) {
 			s.fault = &verdict.Reason{Code: verdict.Influence}

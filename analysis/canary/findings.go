@@ -31,8 +31,11 @@ func (t *Test) findings(v *verdict.Verdict) (harm float64) {
 			logs, weights = append(logs, e), append(weights, g.Weight)
 		}
 		f := verdict.Finding{Guardrail: m.String(), Sessions: arms(t.Sessions), Failures: arms(failures),
-			Effect: t.effect(pooled), LogEHarm: verdict.Bound(e), LogESafe: verdict.Bound(t.safeOf(m, nil, nil)),
+			Effect: t.effect(pooled), LogEHarm: verdict.Bound(e), LogESafe: verdict.Bound(t.safeOf(m, nil)),
 			Margin: g.Margin, Required: !g.Optional}
+		if g.Direction != DirectionIncrease {
+			f.Direction = g.Direction
+		}
 		if t.ofUsers(m) {
 			f.Unit, f.Sessions = UnitUser, arms(t.People.Met)
 		}
@@ -43,17 +46,17 @@ func (t *Test) findings(v *verdict.Verdict) (harm float64) {
 }
 
 // harm returns the log of the evidence of harm of the whole rollout without a
-// network that fails and sends, or with all where it is nil.
-func (t *Test) harm(failer, sender *Network) float64 {
+// network, or with all where it is nil.
+func (t *Test) harm(drop *absent) float64 {
 	var logs, weights []float64
 	for m := range session.Metrics {
 		if g, ok := t.Rollout.Policy.Guardrails[m.String()]; ok && g.critical() {
-			logs, weights = append(logs, t.harmOf(m, failer)), append(weights, g.Weight)
+			logs, weights = append(logs, t.harmOf(m, drop)), append(weights, g.Weight)
 		}
 	}
 	for i := range t.Numbers {
 		if g := t.rule(i); g.critical() {
-			logs, weights = append(logs, t.harmOfNumber(i, sender)), append(weights, g.Weight)
+			logs, weights = append(logs, t.harmOfNumber(i, drop.sentBy())), append(weights, g.Weight)
 		}
 	}
 	return evalue.Mean(logs, weights)
@@ -64,9 +67,20 @@ func (t *Test) harm(failer, sender *Network) float64 {
 // (serin lab power; statistics.md has the figures).
 const (
 	weightShared   = 0.8
-	weightHidden   = 0.2
+	weightUncut    = 0.95   // the same where a policy names no strata: then only another SDK makes one
 	weightCustomer = 1. / 3 // where a policy names customers; then the others share the rest
 )
+
+// places returns the weights of an effect that all strata share and of one that
+// hides in one. They are of the policy, which does not change, so that no weight
+// moves as strata appear.
+func (t *Test) places() (shared, hidden float64) {
+	shared = weightShared
+	if len(t.Rollout.Policy.Strata) == 0 {
+		shared = weightUncut
+	}
+	return shared, 1 - shared
+}
 
 // harmOf returns the log of the harm e-process of a guardrail. It is an average
 // of e-processes over the places where an effect can be: a product over strata
@@ -74,23 +88,23 @@ const (
 // where the policy names customers, one over sets of them ([evalue.SomeOf]). The
 // k-th stratum in order of appearance ([Test.rank]) weighs 1/((k+1)(k+2)), which
 // sums to 1 however many come.
-func (t *Test) harmOf(m session.Metric, drop *Network) float64 {
+func (t *Test) harmOf(m session.Metric, drop *absent) float64 {
 	hidden := math.Inf(-1)
 	for rank, k := range t.ranked {
 		hidden = logSum(hidden, t.harmIn(k, m, drop)-math.Log(float64((rank+1)*(rank+2))))
 	}
 	// Strata that did not appear yet stand at 1.
 	hidden = logSum(hidden, -math.Log(float64(len(t.Strata)+1)))
-	shared := t.harmShared(m, drop)
-	placed := logSum(shared+math.Log(weightShared), hidden+math.Log(weightHidden))
+	weightOfShared, weightOfHidden := t.places()
+	placed := logSum(t.harmShared(m, drop)+math.Log(weightOfShared), hidden+math.Log(weightOfHidden))
 	if t.Rollout.Policy.Tenants == "" {
 		return placed
 	}
 	logs := make([]float64, len(t.Parts))
 	for k := range t.Parts {
-		logs[k] = t.worse(m, t.Parts[k].Marks[m])
+		logs[k] = t.worseForOne(m, t.Parts[k].Marks[m])
 	}
-	if drop != nil {
+	if drop != nil && drop.failer != nil {
 		// What a network does to one customer is not kept: without it this part
 		// is taken to say nothing.
 		logs = nil
@@ -99,7 +113,7 @@ func (t *Test) harmOf(m session.Metric, drop *Network) float64 {
 }
 
 // harmIn returns the log of the harm e-process of a guardrail in one stratum.
-func (t *Test) harmIn(k int, m session.Metric, drop *Network) float64 {
+func (t *Test) harmIn(k int, m session.Metric, drop *absent) float64 {
 	if t.paired(m) {
 		harm, _ := t.pairOf(k, m, drop)
 		return harm
@@ -108,7 +122,7 @@ func (t *Test) harmIn(k int, m session.Metric, drop *Network) float64 {
 }
 
 // harmShared returns that of an effect that all strata share.
-func (t *Test) harmShared(m session.Metric, drop *Network) (sum float64) {
+func (t *Test) harmShared(m session.Metric, drop *absent) (sum float64) {
 	if !t.paired(m) {
 		return t.worse(m, t.pooled(m, drop))
 	}
@@ -122,9 +136,9 @@ func (t *Test) harmShared(m session.Metric, drop *Network) (sum float64) {
 // safeByRatio returns the log of the e-process against the null that the canary
 // is worse by the margin or more: of the odds, or with two samples of the
 // probability.
-func (t *Test) safeByRatio(m session.Metric, g Guardrail, drop *Network) (sum float64) {
+func (t *Test) safeByRatio(m session.Metric, g *Guardrail, drop *absent) (sum float64) {
 	if !t.paired(m) {
-		return t.grid.Safety(t.pooled(m, drop), g.Margin)
+		return t.kept(g, t.pooled(m, drop))
 	}
 	for _, k := range t.ranked {
 		_, safe := t.pairOf(k, m, drop)
@@ -134,26 +148,47 @@ func (t *Test) safeByRatio(m session.Metric, g Guardrail, drop *Network) (sum fl
 }
 
 // worse returns the log of the e-process against the null that the canary is
-// not worse, by the guardrail's direction. For either it is half that of more
-// failures and half that of fewer, which is the mixture of the likelihood
-// ratios of 1/1.25, 1/1.8 and 1/2.7 against 1.
+// not worse, by the guardrail's direction. For a decrease it is that of fewer
+// failures, which is the mixture of the likelihood ratios of 1/1.25, 1/1.8 and
+// 1/2.7 against 1; for either it is half of both.
 func (t *Test) worse(m session.Metric, marks evalue.Marks) float64 {
-	more := t.grid.Harm(marks)
-	if t.guardrail(m).Direction != DirectionEither {
-		return more
+	return t.directed(m, marks, t.grid.Harm(marks))
+}
+
+// worseForOne is that for one customer of many.
+func (t *Test) worseForOne(m session.Metric, marks evalue.Marks) float64 {
+	return t.directed(m, marks, t.grid.HarmToOne(marks))
+}
+
+// directed turns evidence of more failures into that in the guardrail's direction.
+func (t *Test) directed(m session.Metric, marks evalue.Marks, more float64) float64 {
+	switch t.guardrail(m).Direction {
+	case DirectionDecrease:
+		return t.grid.Fewer(marks)
+	case DirectionEither:
+		return logSum(more, t.grid.Fewer(marks)) - math.Ln2
 	}
-	return logSum(more, t.grid.Fewer(marks)) - math.Ln2
+	return more
+}
+
+// kept returns the log of the e-process against the null that the canary is worse
+// by the margin or more, in the guardrail's direction.
+func (t *Test) kept(g *Guardrail, marks evalue.Marks) float64 {
+	if g.Direction == DirectionDecrease {
+		return t.grid.NotFewer(marks, g.Margin)
+	}
+	return t.grid.Safety(marks, g.Margin)
 }
 
 // marks returns the marks of a guardrail in a stratum, without a network.
-func (t *Test) marks(k int, m session.Metric, drop *Network) evalue.Marks {
+func (t *Test) marks(k int, m session.Metric, drop *absent) evalue.Marks {
 	marks := t.Strata[k].Marks[m]
-	drop.apply(&marks, m, k)
+	drop.removals(m, k, func(r *Removal) { marks.Merge(r.Marks) })
 	return marks
 }
 
 // pooled returns the marks of a guardrail over all strata, without a network.
-func (t *Test) pooled(m session.Metric, drop *Network) evalue.Marks {
+func (t *Test) pooled(m session.Metric, drop *absent) evalue.Marks {
 	all := t.grid.NewMarks()
 	for _, k := range t.ranked {
 		all.Merge(t.marks(k, m, drop))
@@ -162,21 +197,25 @@ func (t *Test) pooled(m session.Metric, drop *Network) evalue.Marks {
 }
 
 // safeOf returns the log of the safety e-process of a guardrail, without a
-// network that fails and sends. Its null is that the canary is worse by the
+// network. Its null is that the canary is worse by the
 // margin and fails more than the floor: either proof suffices, so each has half
 // the weight.
 //
 // The floor's part is the likelihood ratio of the failure share floor/4
 // against floor on matured canary sessions (or users). Without it a guardrail
-// that nobody fails could never be proven safe.
-func (t *Test) safeOf(m session.Metric, failer, sender *Network) float64 {
+// that nobody fails could never be proven safe. Where fewer is harm there is no
+// such share, and the first proof has all the weight.
+func (t *Test) safeOf(m session.Metric, drop *absent) float64 {
 	g := t.guardrail(m)
-	ratio, floor := t.proofs(m, g, failer, sender)
+	if g.Direction == DirectionDecrease {
+		return t.safeByRatio(m, g, drop)
+	}
+	ratio, floor := t.proofs(m, g, drop)
 	return logSum(ratio, floor) - math.Ln2
 }
 
 // proofs returns the logs of the two e-processes that [Test.safeOf] averages.
-func (t *Test) proofs(m session.Metric, g Guardrail, failer, sender *Network) (ratio, floor float64) {
+func (t *Test) proofs(m session.Metric, g *Guardrail, drop *absent) (ratio, floor float64) {
 	var failed int64
 	for k := range t.Strata {
 		failed += t.Strata[k].Failures[m][1]
@@ -185,36 +224,36 @@ func (t *Test) proofs(m session.Metric, g Guardrail, failer, sender *Network) (r
 	if t.ofUsers(m) {
 		matured = t.People.Matured[1]
 	}
-	if failer != nil {
-		failed -= failer.Failures[m][1]
+	if drop != nil && drop.failer != nil {
+		failed -= drop.failer.Failures[m][1]
 	}
-	if sender != nil {
+	if sender := drop.sentBy(); sender != nil {
 		matured -= sender.Sessions[1]
 	}
 	ok := max(matured-failed, 0)
 	pass, fail := floorFactors(g)
-	return t.safeByRatio(m, g, failer), float64(ok)*pass + float64(failed)*fail
+	return t.safeByRatio(m, g, drop), float64(ok)*pass + float64(failed)*fail
 }
 
 // floorFactors returns the log likelihood ratios of a session that passes and of
 // one that fails, of the failure share floor/4 against floor.
-func floorFactors(g Guardrail) (pass, fail float64) {
+func floorFactors(g *Guardrail) (pass, fail float64) {
 	p0, p1 := g.Floor, g.Floor/4
 	return math.Log((1 - p1) / (1 - p0)), math.Log(p1 / p0)
 }
 
 // weakest returns the log of the weakest proof of safety of a required
 // guardrail, without a network.
-func (t *Test) weakest(failer, sender *Network) float64 {
+func (t *Test) weakest(drop *absent) float64 {
 	least := math.Inf(1)
 	for m := range session.Metrics {
 		if g, ok := t.Rollout.Policy.Guardrails[m.String()]; ok && !g.Optional {
-			least = min(least, t.safeOf(m, failer, sender))
+			least = min(least, t.safeOf(m, drop))
 		}
 	}
 	for i := range t.Numbers {
 		if g := t.rule(i); !g.Optional {
-			least = min(least, t.safeOfNumber(i, sender))
+			least = min(least, t.safeOfNumber(i, drop.sentBy()))
 		}
 	}
 	return least
@@ -222,11 +261,11 @@ func (t *Test) weakest(failer, sender *Network) float64 {
 
 // influence looks for the network without which the evidence is least, shows
 // it, and reports whether the evidence is then below what is needed.
-func (t *Test) influence(v *verdict.Verdict, needed float64, evidence func(failer, sender *Network) float64) bool {
+func (t *Test) influence(v *verdict.Verdict, needed float64, evidence func(drop *absent) float64) bool {
 	least := math.Inf(1)
 	look := func(prefix string) {
 		failer, sender := t.Failers.of(prefix), t.Senders.of(prefix)
-		e := evidence(failer, sender)
+		e := evidence(&absent{failer, sender})
 		if e >= least {
 			return
 		}
@@ -301,7 +340,8 @@ type suspect struct {
 // brings about names it. Guardrails that are not critical have none.
 func (t *Test) suspects(v *verdict.Verdict) (all []suspect, weights []float64) {
 	// One stratum by itself says what all share.
-	shared, hidden, customer := weightShared, weightHidden, 0.0
+	shared, hidden := t.places()
+	customer := 0.0
 	if len(t.Strata) == 1 {
 		shared, hidden = 0, 1
 	}
@@ -346,7 +386,7 @@ func (t *Test) suspects(v *verdict.Verdict) (all []suspect, weights []float64) {
 			add(k, -1, t.harmIn(k, m, nil), weight*hidden*part(rank))
 		}
 		for k := range t.Parts {
-			add(-1, k, t.worse(m, t.Parts[k].Marks[m]), g.Weight*customer/float64(len(t.Parts)))
+			add(-1, k, t.worseForOne(m, t.Parts[k].Marks[m]), g.Weight*customer/float64(len(t.Parts)))
 		}
 	}
 	return all, weights
@@ -437,7 +477,11 @@ func (t *Test) blame(v *verdict.Verdict) {
 			}
 			return verdict.Bound(x * (1 - 1/float64(ratio)))
 		}
-		v.Radius.Excess, v.Radius.ExcessLo, v.Radius.ExcessHi = excess(f.Effect.Ratio), excess(f.Effect.Lo), excess(f.Effect.Hi)
+		r := &v.Radius
+		r.Excess, r.ExcessLo, r.ExcessHi = excess(f.Effect.Ratio), excess(f.Effect.Lo), excess(f.Effect.Hi)
+		if f.Direction == DirectionDecrease { // the harm is those that are missing
+			r.Excess, r.ExcessLo, r.ExcessHi = -r.Excess, -r.ExcessHi, -r.ExcessLo
+		}
 	}
 }
 

@@ -1,6 +1,8 @@
 package canary
 
 import (
+	"math"
+
 	"serin.dev/serin/analysis/evalue"
 	"serin.dev/serin/analysis/session"
 )
@@ -15,6 +17,14 @@ const maxNetworks = 64
 // An attacker can add networks but take none away.
 const minNetworks = 20
 
+// A network is told apart in an epoch, with its sessions there, where it has
+// heavySessions of an arm and one part in heavyPart of it so far. One below that
+// moves the share of an arm by less than that part.
+const (
+	heavySessions = 5
+	heavyPart     = 50
+)
+
 // Network is what one network, by the keyed hash of its prefix, has brought. All
 // clients whose network is not known are one.
 type Network struct {
@@ -27,8 +37,8 @@ type Network struct {
 	Shares   []Share // of the guardrails on values, since the stage began
 }
 
-// Removal is what leaving out a network's failures does to the evidence on one
-// guardrail in one stratum.
+// Removal is what leaving out a network does to the evidence on one guardrail in
+// one stratum.
 type Removal struct {
 	Metric  session.Metric
 	Stratum int
@@ -53,8 +63,8 @@ func (n *Networks) restore() {
 	}
 }
 
-// count counts one for a network, and returns it.
-func (n *Networks) count(prefix string) *Network {
+// count counts what weighs weight for a network, and returns it.
+func (n *Networks) count(prefix string, weight int64) *Network {
 	i, ok := n.index[prefix]
 	if !ok {
 		if i = len(n.Top); i < maxNetworks {
@@ -71,7 +81,7 @@ func (n *Networks) count(prefix string) *Network {
 		}
 		n.index[prefix] = i
 	}
-	n.Top[i].Count++
+	n.Top[i].Count += weight
 	return &n.Top[i]
 }
 
@@ -83,18 +93,48 @@ func (n *Networks) of(prefix string) *Network {
 	return nil
 }
 
-// remove adds to what leaving out a network's failures does.
-func (n *Networks) remove(prefix string, m session.Metric, stratum int, without, with evalue.Marks) {
-	network := n.of(prefix)
-	if network == nil {
-		return
+// ledger is where the evidence of an epoch without each network is kept.
+type ledger struct {
+	failers, senders *Networks
+	sessions         [2]int64 // of the test so far, by arm
+}
+
+func (t *Test) ledger() ledger { return ledger{&t.Failers, &t.Senders, t.Sessions} }
+
+// heavy reports whether a network's sessions are told apart.
+func (l *ledger) heavy(prefix string) bool {
+	n := l.senders.of(prefix)
+	if n == nil {
+		return false
 	}
+	for arm, sessions := range n.Sessions {
+		if sessions >= heavySessions && sessions*heavyPart >= l.sessions[arm] {
+			return true
+		}
+	}
+	return false
+}
+
+// keeper returns where the removals of a network are kept, or nil; [absent] takes
+// those of both together. One that is told apart is kept among the senders, where
+// it stays: it may fail nobody, or once and be forgotten by the failers.
+func (l *ledger) keeper(prefix string, apart bool) *Network {
+	if apart {
+		if n := l.senders.of(prefix); n != nil {
+			return n
+		}
+	}
+	return l.failers.of(prefix)
+}
+
+// remove adds to what leaving out a network does.
+func (n *Network) remove(m session.Metric, stratum int, without, with evalue.Marks) {
 	for i, l := range with.LogL {
 		without.LogL[i] -= l
 	}
 	without.Canary -= with.Canary
 	without.Baseline -= with.Baseline
-	network.removal(m, stratum).Marks.Merge(without)
+	n.removal(m, stratum).Marks.Merge(without)
 }
 
 // removal returns what leaving the network out does to a guardrail in a stratum,
@@ -109,15 +149,42 @@ func (n *Network) removal(m session.Metric, stratum int) *Removal {
 	return &n.Removals[len(n.Removals)-1]
 }
 
-// apply adds to the marks of a guardrail in a stratum what leaving out the
-// network does; without a network it is nothing.
-func (n *Network) apply(to *evalue.Marks, m session.Metric, stratum int) {
-	if n == nil {
+// absent is a network that is left out: as it is among those that fail most and
+// those that send most, either of which may be nil. A nil absent leaves out none.
+type absent struct{ failer, sender *Network }
+
+// removals calls do with each of what leaving the network out does to a guardrail
+// in a stratum.
+func (a *absent) removals(m session.Metric, stratum int, do func(r *Removal)) {
+	if a == nil {
 		return
 	}
-	for i := range n.Removals {
-		if r := &n.Removals[i]; r.Metric == m && r.Stratum == stratum {
-			to.Merge(r.Marks)
+	for _, n := range []*Network{a.failer, a.sender} {
+		if n == nil {
+			continue
+		}
+		for i := range n.Removals {
+			if r := &n.Removals[i]; r.Metric == m && r.Stratum == stratum {
+				do(r)
+			}
 		}
 	}
+}
+
+// sentBy returns the network as one that sends, or nil.
+func (a *absent) sentBy() *Network {
+	if a == nil {
+		return nil
+	}
+	return a.sender
+}
+
+// balance returns what a session of an arm weighs in the ranking of senders, for
+// a planned weight of the canary: as much as the other arm's for each of it, so
+// that a network that has much of a small canary is not forgotten.
+func balance(canary bool, weight float64) int64 {
+	if !canary {
+		weight = 1 - weight
+	}
+	return int64(min(max(math.Round((1-weight)/weight), 1), 1000))
 }

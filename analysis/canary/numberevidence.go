@@ -160,7 +160,8 @@ func (t *Test) harmOfNumber(i int, drop *Network) float64 {
 		hidden = logSum(hidden, e-math.Log(float64((rank+1)*(rank+2))))
 	}
 	hidden = logSum(hidden, -math.Log(float64(len(t.Strata)+1)))
-	return logSum(t.sharedHarm(i, drop)+math.Log(weightShared), hidden+math.Log(weightHidden))
+	weightOfShared, weightOfHidden := t.places()
+	return logSum(t.sharedHarm(i, drop)+math.Log(weightOfShared), hidden+math.Log(weightOfHidden))
 }
 
 // sharedHarm returns the log of the harm e-process of an effect that all strata

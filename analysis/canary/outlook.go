@@ -67,7 +67,7 @@ func (t *Test) outlook(v *verdict.Verdict, q Question) {
 				last = max(last, at)
 			}
 		}
-		if g.critical() {
+		if g.critical() && g.Direction != DirectionDecrease {
 			marks := float64(now.Failures[m][0]+now.Failures[m][1]) + failing*pace*float64(max(deadline-q.At, 0))
 			r := verdict.Bound(evalue.DetectableRatio(share, marks, p.Alpha*g.Weight))
 			if o.Detects == "" || r < o.Detectable {
@@ -91,26 +91,40 @@ func later(at int64, ms float64) int64 {
 
 // more returns what the proof of safety of a guardrail still needs, where the
 // canary has a share of the sessions, and failing sessions of both arms come per
-// canary session. Either of two proofs suffices; what the sooner one needs is
-// told.
-func (t *Test) more(m session.Metric, g Guardrail, share, failing float64) *verdict.More {
-	target := math.Log(2 / t.Rollout.Policy.Beta)
-	ratio, floor := t.proofs(m, g, nil, nil)
-	// SafetyMarksNeeded is in proportion to the evidence, here 1 nat.
-	marks := math.Ceil(max(target-ratio, 0) * evalue.SafetyMarksNeeded(share, g.Margin, math.Exp(-1)))
-	byRatio := math.Inf(1)
-	if failing > 0 && !math.IsInf(marks, 1) {
-		byRatio = marks / failing
+// canary session. Either of two proofs suffices, or where fewer is harm the only
+// one; what the sooner one needs is told.
+func (t *Test) more(m session.Metric, g *Guardrail, share, failing float64) *verdict.More {
+	beta := t.Rollout.Policy.Beta
+	if g.Direction == DirectionDecrease {
+		marks := marksTo(math.Log(1/beta)-t.safeByRatio(m, g, nil), share, 1/(1+g.Margin)-1)
+		return &verdict.More{Failures: told(marks), Sessions: told(sessionsTo(marks, failing))}
 	}
+	ratio, floor := t.proofs(m, g, nil)
+	marks := marksTo(math.Log(2/beta)-ratio, share, g.Margin)
+	byRatio := sessionsTo(marks, failing)
 	pass, fail := floorFactors(g)
 	byFloor := math.Inf(1)
 	if drift := (1-failing*share)*pass + failing*share*fail; drift > 0 {
-		byFloor = max(target-floor, 0) / drift
+		byFloor = max(math.Log(2/beta)-floor, 0) / drift
 	}
 	if byRatio <= byFloor {
 		return &verdict.More{Failures: told(marks), Sessions: told(byRatio)}
 	}
 	return &verdict.More{Failures: verdict.Unknown, Sessions: told(byFloor)}
+}
+
+// marksTo returns how many marks bring some evidence on average, in nats, at a
+// share and margin. SafetyMarksNeeded is in proportion to it, here to 1 nat.
+func marksTo(evidence, share, margin float64) float64 {
+	return math.Ceil(max(evidence, 0) * evalue.SafetyMarksNeeded(share, margin, math.Exp(-1)))
+}
+
+// sessionsTo returns how many canary sessions bring some marks.
+func sessionsTo(marks, failing float64) float64 {
+	if failing > 0 && !math.IsInf(marks, 1) {
+		return marks / failing
+	}
+	return math.Inf(1)
 }
 
 // told rounds a number up, and makes what is infinite unknown.

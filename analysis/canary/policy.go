@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"serin.dev/serin/analysis/evalue"
 	"serin.dev/serin/analysis/session"
 	"serin.dev/serin/internal/event"
 )
@@ -28,7 +29,7 @@ const (
 // is harm.
 const (
 	DirectionIncrease = "increase"
-	DirectionDecrease = "decrease" // fewer: of values of which more is better
+	DirectionDecrease = "decrease" // fewer or lower: of what is better the more of it there is
 	DirectionEither   = "either"   // fewer failures too, as of a metric that has gone blind
 )
 
@@ -72,7 +73,7 @@ type Guardrail struct {
 	Weight    float64 `json:"weight"`              // share of alpha; the weights are scaled to sum to 1 over the critical ones
 	Optional  bool    `json:"optional"`            // a promote does not need its proof of safety
 	Critical  *bool   `json:"critical,omitempty"`  // its harm rolls back; true. Harm of one that is not critical holds
-	Direction string  `json:"direction,omitempty"` // increase or either; increase
+	Direction string  `json:"direction,omitempty"` // increase, decrease or either; increase
 	Unit      string  `json:"unit,omitempty"`      // session or user; session
 	Evidence  string  `json:"evidence,omitempty"`  // counts or two_sample, of a share of sessions; by the allocation
 
@@ -334,16 +335,24 @@ func (p *Policy) checkGuardrails(c *checker, path string) {
 		name, def := m.String(), defaultGuardrail[m]
 		g := p.Guardrails[name].over(def)
 		where := path + "." + name
-		if !(g.Margin > 0 && g.Margin <= 10) {
+		choose(c, where+".direction", &g.Direction, DirectionIncrease, DirectionDecrease, DirectionEither)
+		switch fewer := g.Direction == DirectionDecrease; {
+		case fewer && !(g.Margin > 0 && g.Margin <= evalue.MaxFewer):
+			c.want(where+".margin", g.Margin, "above 0, at most %d where the direction is decrease", evalue.MaxFewer)
+		case !(g.Margin > 0 && g.Margin <= 10):
 			c.want(where+".margin", g.Margin, "above 0, at most 10")
 		}
-		if !(g.Floor > 0 && g.Floor < 1) {
+		switch own := p.Guardrails[name].Floor; {
+		case g.Direction == DirectionDecrease && own != 0:
+			c.want(where+".floor", own, "it absent, where the direction is decrease: no share of so few is safe")
+		case g.Direction == DirectionDecrease:
+			g.Floor = 0
+		case !(g.Floor > 0 && g.Floor < 1):
 			c.want(where+".floor", g.Floor, "above 0, below 1")
 		}
 		if !(g.Weight > 0 && !math.IsInf(g.Weight, 1)) {
 			c.want(where+".weight", g.Weight, "above 0")
 		}
-		choose(c, where+".direction", &g.Direction, DirectionIncrease, DirectionEither)
 		choose(c, where+".unit", &g.Unit, UnitSession, UnitUser)
 		p.checkRate(c, where, &g)
 		if g.critical() {

@@ -39,7 +39,53 @@ type Epoch struct {
 	AtRisk  [session.Metrics][2]int32 // not failed and scored yet
 	Pending [session.Metrics][2]int32 // failed, not scored yet
 	By      []Mark                    // those, with their networks
-	Lost    *EpochLosses              // nil while none is known
+	// Entering holds what each network has at risk until the epoch closes, Crowds
+	// from then on what the heavy ones have, by name.
+	Entering map[string]*Crowd
+	Crowds   []Crowd
+	Lost     *EpochLosses // nil while none is known
+}
+
+// Crowd is what one network has at risk in an epoch.
+type Crowd struct {
+	Network string
+	AtRisk  [session.Metrics][2]int32
+}
+
+// enter puts a session of an arm at risk for the guardrails that count it.
+func (ep *Epoch) enter(network string, a int, counts func(session.Metric) bool) {
+	c := ep.Entering[network]
+	if c == nil {
+		if ep.Entering == nil {
+			ep.Entering = map[string]*Crowd{}
+		}
+		c = &Crowd{Network: network}
+		ep.Entering[network] = c
+	}
+	for m := range session.Metrics {
+		if counts(m) {
+			ep.AtRisk[m][a]++
+			c.AtRisk[m][a]++
+		}
+	}
+	ep.Entered[a]++
+}
+
+// close freezes what is at risk and keeps the networks that are heavy. Which are
+// is known at the end of the epoch, so that the order within it does not matter.
+func (ep *Epoch) close(networks *ledger) {
+	if ep.Closed {
+		return
+	}
+	ep.Closed = true
+	for _, c := range ep.Entering {
+		if networks.heavy(c.Network) {
+			ep.Crowds = append(ep.Crowds, *c)
+		}
+	}
+	ep.Crowds = slices.Clip(ep.Crowds)
+	slices.SortFunc(ep.Crowds, func(a, b Crowd) int { return cmp.Compare(a.Network, b.Network) })
+	ep.Entering = nil
 }
 
 // EpochLosses counts the sessions of an epoch with each loss.
@@ -120,26 +166,43 @@ func column(name string) batch.Column {
 	panic("BUG: a stratum that Normalize let pass: " + name)
 }
 
-// open returns the epoch for a session that enters at start. Receive times
-// rise but for a clock set back or groups that overtake one another: a session
-// whose epoch is closed already joins the oldest one that is not, since a
-// closed epoch's at-risk counts are frozen.
+// open returns the epoch for a session that enters at start: the newest one
+// while it is open. Receive times rise but for a clock set back or groups that
+// overtake one another: a session whose epoch is closed already joins the one
+// that is not, since a closed epoch's at-risk counts are frozen.
 func (st *Stratum) open(start int64) *Epoch {
-	i := len(st.Open)
-	for i > 0 && st.Open[i-1].Start >= start && !st.Open[i-1].Closed {
-		i--
-	}
-	if i < len(st.Open) && st.Open[i].Start == start {
-		return &st.Open[i]
-	}
-	if i > 0 && st.Open[i-1].Start >= start {
-		if i < len(st.Open) {
-			return &st.Open[i]
+	if n := len(st.Open); n > 0 {
+		last := &st.Open[n-1]
+		if !last.Closed {
+			return last
 		}
-		start = st.Open[i-1].Start + 1 // all later ones are closed: an epoch of its own after them
+		start = max(start, last.Start+1) // all are closed: an epoch of its own after them
 	}
-	st.Open = slices.Insert(st.Open, i, Epoch{Start: start})
-	return &st.Open[i]
+	st.Open = append(st.Open, Epoch{Start: start})
+	return &st.Open[len(st.Open)-1]
+}
+
+// What a cell of n sessions tells is less by a part of about 1/n than in a large
+// one: a share that is known of few sessions leaves little to compare. So an
+// epoch stays open while it has fewer sessions than a thinness-th part of all
+// that came in its stratum, at least thinFirst and at most thinLast, but not
+// longer than thinLongest. What is found waits for its end, by at most that part
+// of the sessions that are there.
+const (
+	thinness    = 8
+	thinFirst   = 8
+	thinLast    = 64
+	thinLongest = 5 * 60_000 // ms
+)
+
+// thin reports whether an epoch stays open at the beginning of another. It looks
+// at how many sessions there are, and neither at their arms nor at what failed:
+// given when sessions came, each is the canary's by the same chance, so that the
+// end of an epoch says nothing of who fails. That holds while the planned weight
+// does; settled is when a change of it had reached the clients.
+func (st *Stratum) thin(ep *Epoch, current, settled int64) bool {
+	enough := min(max((st.Sessions[0]+st.Sessions[1])/thinness, thinFirst), thinLast)
+	return int64(ep.Entered[0]+ep.Entered[1]) < enough && current-ep.Start < thinLongest && ep.Start >= settled
 }
 
 // find returns the index of an epoch that still has at-risk sessions.
@@ -170,18 +233,25 @@ func (st *Stratum) lose(epoch int64, l session.Loss, a int) {
 	st.Open[i].Lost.Pending[l][a]++
 }
 
-// score closes epochs that began before the current one and scores what is
-// pending in closed ones. Epochs older than forget are dropped: the sessions
-// in them are no longer known. Of each of the networks, which may be nil, it is
+// moment is when evidence is scored, in Unix ms.
+type moment struct {
+	current int64 // the epoch that has begun
+	settled int64 // since when the planned weight is what it is
+	forget  int64 // sessions of older epochs are no longer known
+}
+
+// score closes epochs that began before the current one, but for a thin one, and
+// scores what is pending in closed ones. Epochs older than those that are known
+// are dropped. Of each of the networks, which may be nil, it is
 // kept what leaving it out would do to this stratum, the k-th one.
-func (st *Stratum) score(g *evalue.Grid, current, forget int64, networks *Networks, k int) {
+func (st *Stratum) score(g *evalue.Grid, at moment, networks *ledger, k int) {
 	drop := 0
 	for i := range st.Open {
 		ep := &st.Open[i]
-		if ep.Start >= current {
+		if ep.Start >= at.current || !ep.Closed && st.thin(ep, at.current, at.settled) {
 			break
 		}
-		ep.Closed = true
+		ep.close(networks)
 		for m := range session.Metrics {
 			x := ep.Pending[m]
 			if x[0]+x[1] == 0 {
@@ -199,7 +269,7 @@ func (st *Stratum) score(g *evalue.Grid, current, forget int64, networks *Networ
 		if ep.Lost != nil {
 			st.scoreLosses(g, ep)
 		}
-		if ep.Start < forget {
+		if ep.Start < at.forget {
 			drop = i + 1
 		}
 	}
@@ -225,32 +295,50 @@ func addBatch(g *evalue.Grid, m *evalue.Marks, failures, atRisk [2]int32) {
 	g.AddBatch(m, int64(failures[1]), int64(failures[0]), int64(atRisk[1]), int64(atRisk[0]))
 }
 
-// apart works out what the pending failures of a metric would say without those
-// of each network: as if its sessions had not failed.
-func (ep *Epoch) apart(g *evalue.Grid, m session.Metric, networks *Networks, k int) {
-	by := map[string]*[2]int32{}
-	var order []string // of first sight, so that the same rows give the same bits
-	for _, mark := range ep.By {
-		if mark.Metric != m || networks.of(mark.Network) == nil {
-			continue
-		}
-		n := by[mark.Network]
-		if n == nil {
-			n = &[2]int32{}
-			by[mark.Network] = n
-			order = append(order, mark.Network)
-		}
-		n[mark.Arm]++
+// apart works out what the pending failures of a metric would say without each
+// network: without a heavy one as if its sessions had not come, without another as
+// if they had not failed.
+func (ep *Epoch) apart(g *evalue.Grid, m session.Metric, networks *ledger, k int) {
+	type part struct {
+		failures [2]int32
+		crowd    *Crowd // of a heavy one
 	}
-	if len(order) == 0 {
-		return
+	by := map[string]*part{}
+	var order []string
+	see := func(network string) *part {
+		if by[network] == nil {
+			by[network] = &part{}
+			order = append(order, network)
+		}
+		return by[network]
+	}
+	for i := range ep.Crowds {
+		if c := &ep.Crowds[i]; c.AtRisk[m] != [2]int32{} {
+			see(c.Network).crowd = c
+		}
+	}
+	for _, mark := range ep.By {
+		if mark.Metric == m {
+			see(mark.Network).failures[mark.Arm]++
+		}
 	}
 	x := ep.Pending[m]
 	with := g.NewMarks()
 	addBatch(g, &with, x, ep.AtRisk[m])
 	for _, network := range order {
-		n, without := by[network], g.NewMarks()
-		addBatch(g, &without, [2]int32{x[0] - n[0], x[1] - n[1]}, ep.AtRisk[m])
-		networks.remove(network, m, k, without, with)
+		p := by[network]
+		left, atRisk := [2]int32{x[0] - p.failures[0], x[1] - p.failures[1]}, ep.AtRisk[m]
+		if c := p.crowd; c != nil {
+			for arm := range atRisk {
+				// A user may fail in another network than that of their first session.
+				atRisk[arm] = max(atRisk[arm]-c.AtRisk[m][arm], left[arm])
+				c.AtRisk[m][arm] = max(c.AtRisk[m][arm]-p.failures[arm], 0)
+			}
+		}
+		if keeper := networks.keeper(network, p.crowd != nil); keeper != nil {
+			without := g.NewMarks()
+			addBatch(g, &without, left, atRisk)
+			keeper.remove(m, k, without, with)
+		}
 	}
 }

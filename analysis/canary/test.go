@@ -70,6 +70,8 @@ type Test struct {
 	Latched  bool   // rolled back, for good
 	Why      verdict.Reason
 	grid     *evalue.Grid
+	rates    [session.Metrics]Guardrail // the policy's, which does not change
+	byUser   bool                       // a guardrail counts users
 	index    map[string]int
 	parts    map[string]int
 	ranked   []int // indices of Strata, see rank
@@ -135,6 +137,13 @@ func NewTest(tenant string, r Rollout, at int64) *Test {
 // Restore rebuilds what a checkpoint does not hold. Call it after decoding.
 func (t *Test) Restore() {
 	t.grid = evalue.NewGrid()
+	for m := range session.Metrics {
+		t.rates[m] = t.Rollout.Policy.Guardrails[m.String()]
+		t.byUser = t.byUser || t.ofUsers(m)
+	}
+	for i := range t.Numbers {
+		t.byUser = t.byUser || t.rule(i).Unit == UnitUser
+	}
 	if t.Tallies == nil {
 		t.Tallies = map[uint64]Tally{}
 	}
@@ -169,13 +178,20 @@ func (t *Test) standing() Standing {
 	return s
 }
 
-func (t *Test) guardrail(m session.Metric) Guardrail {
-	return t.Rollout.Policy.Guardrails[m.String()]
-}
+func (t *Test) guardrail(m session.Metric) *Guardrail { return &t.rates[m] }
 
-// SetStage moves the rollout to a stage at a time in Unix ms.
+// SetStage moves the rollout to a stage at a time in Unix ms. Epochs end with the
+// stage: sessions are compared with those that had the same chance.
 func (t *Test) SetStage(stage int, at int64) {
 	t.Stage, t.Staged, t.Before = stage, at, t.standing()
+	networks := t.ledger()
+	for _, all := range [][]Stratum{t.Strata, t.Parts} {
+		for k := range all {
+			if n := len(all[k].Open); n > 0 {
+				all[k].Open[n-1].close(&networks)
+			}
+		}
+	}
 	t.turn()
 }
 
@@ -202,24 +218,19 @@ func (t *Test) Enter(s *session.Session, b *batch.Batch, lo int) {
 		user = s.Key.ID // without a user hash each session counts as one user
 	}
 	leads := false
-	if t.countsUsers() {
+	if t.byUser {
 		e.User = hash(user)
 		leads = t.People.meet(e.User, Person{Stratum: k, Epoch: ep.Start, Canary: canary}, s.Entered)
 		e.Leads = leads
 	}
-	for m := range session.Metrics {
-		if leads || !t.ofUsers(m) {
-			ep.AtRisk[m][a]++
-		}
-	}
-	ep.Entered[a]++
 	st.Sessions[a]++
 	t.Sessions[a]++
 	t.Instruments[t.instrument(b.Text(batch.SDK, lo))].Sessions[a]++
 	if canary {
 		t.Users.Add(hash(user))
 	}
-	t.Senders.count(e.Network).Sessions[a]++
+	t.Senders.count(e.Network, balance(canary, t.Rollout.Stages[t.Stage].Weight)).Sessions[a]++
+	ep.enter(e.Network, a, func(m session.Metric) bool { return leads || !t.ofUsers(m) })
 	if t.Rollout.Policy.Tenants != "" {
 		e.Part = t.enterPart(b, lo, s.Entered, a, leads)
 		if leads {
@@ -228,7 +239,7 @@ func (t *Test) Enter(s *session.Session, b *batch.Batch, lo int) {
 	}
 	// Where users are counted arms may be given to users, whose sessions do not
 	// fall to them one by one.
-	drawn := leads || !t.countsUsers()
+	drawn := leads || !t.byUser
 	if drawn && s.Entered >= t.Staged+t.Rollout.Policy.Settle.ms() && t.Rollout.Policy.Allocation != AllocationFree {
 		t.Ratio.Add(canary, t.Rollout.Stages[t.Stage].Weight)
 	}
@@ -253,7 +264,7 @@ func (t *Test) Fail(e session.Enrollment, m session.Metric) {
 		e.Part = p.Part
 	}
 	a := side(e.Canary)
-	t.Failers.count(e.Network).Failures[m][a]++
+	t.Failers.count(e.Network, 1).Failures[m][a]++
 	t.Strata[e.Stratum].fail(e.Epoch, m, a, e.Network)
 	if t.Rollout.Policy.Tenants != "" {
 		t.Parts[e.Part.Customer].fail(e.Part.Epoch, m, a, e.Network)
@@ -273,18 +284,18 @@ func (t *Test) Advance(now int64, table *session.Table) {
 	if now/epoch == before/epoch {
 		return
 	}
-	current, forget := now-now%epoch, now-session.TTL
-	t.listen(table, current)
+	at := moment{now - now%epoch, t.Staged + t.Rollout.Policy.Settle.ms(), now - session.TTL}
+	t.listen(table, at.current)
 	t.count()
 	t.closeBlocks()
+	networks := t.ledger()
 	for k := range t.Strata {
-		t.Strata[k].score(t.grid, current, forget, &t.Failers, k)
+		t.Strata[k].score(t.grid, at, &networks, k)
 	}
-	length := t.partEpoch()
 	for k := range t.Parts {
-		t.Parts[k].score(t.grid, now-now%length, forget, nil, 0)
+		t.Parts[k].score(t.grid, at, nil, 0)
 	}
-	t.People.forget(forget)
+	t.People.forget(at.forget)
 	t.trace(now)
 }
 

@@ -52,12 +52,12 @@ func (t *Test) trace(now int64) {
 		}
 		t.Trace.Points = kept
 	}
-	p := Point{At: now, Stage: t.Stage, Sessions: arms(t.Sessions), LogEHarm: t.harm(nil, nil), LogESafe: min(t.weakest(nil, nil), 1e9), LogERatio: t.Ratio.LogE(),
+	p := Point{At: now, Stage: t.Stage, Sessions: arms(t.Sessions), LogEHarm: t.harm(nil), LogESafe: min(t.weakest(nil), 1e9), LogERatio: t.Ratio.LogE(),
 		Guardrails: map[string]PointOfEach{}}
 	standing := t.standing()
 	for m := range session.Metrics {
 		if _, ok := t.Rollout.Policy.Guardrails[m.String()]; ok {
-			p.Guardrails[m.String()] = PointOfEach{t.harmOf(m, nil), t.safeOf(m, nil, nil), arms(standing.Failures[m])}
+			p.Guardrails[m.String()] = PointOfEach{t.harmOf(m, nil), t.safeOf(m, nil), arms(standing.Failures[m])}
 		}
 	}
 	for i := range t.Numbers {
@@ -86,7 +86,10 @@ func (t *Test) Places() (strata, customers []Place) {
 					continue
 				}
 				f := verdict.Finding{Guardrail: m.String(), Sessions: p.Sessions, Failures: arms(st.Failures[m]),
-					Effect: t.effect(st.Marks[m]), LogEHarm: verdict.Bound(t.worse(m, st.Marks[m])), LogESafe: verdict.Bound(t.grid.Safety(st.Marks[m], t.guardrail(m).Margin))}
+					Effect: t.effect(st.Marks[m]), LogEHarm: verdict.Bound(t.worse(m, st.Marks[m])), LogESafe: verdict.Bound(t.kept(t.guardrail(m), st.Marks[m]))}
+				if customer {
+					f.LogEHarm = verdict.Bound(t.worseForOne(m, st.Marks[m]))
+				}
 				if !customer && t.paired(m) {
 					harm, safe := t.pairOf(k, m, nil)
 					f.LogEHarm, f.LogESafe = verdict.Bound(harm), verdict.Bound(safe)

@@ -15,6 +15,13 @@ type block struct {
 	sessions [2]int64
 	failures [session.Metrics][2]int64
 	by       []Mark
+	crowds   []blockCrowd // of heavy networks
+}
+
+// blockCrowd is what one network has of a block.
+type blockCrowd struct {
+	network  string
+	sessions [2]int64
 }
 
 // paired reports whether a guardrail's evidence is that of two samples.
@@ -36,6 +43,14 @@ func (t *Test) enterBlock(s *session.Session, e session.Enrollment, current int6
 	}
 	b, a := &t.blocks[i], side(e.Canary)
 	b.sessions[a]++
+	if networks := t.ledger(); networks.heavy(e.Network) {
+		j := slices.IndexFunc(b.crowds, func(c blockCrowd) bool { return c.network == e.Network })
+		if j < 0 {
+			j = len(b.crowds)
+			b.crowds = append(b.crowds, blockCrowd{network: e.Network})
+		}
+		b.crowds[j].sessions[a]++
+	}
 	for m := range session.Metrics {
 		if s.Has(m) || m == session.Telemetry && (s.Beacons <= 1 || s.Spoke >= current) {
 			b.failures[m][a]++
@@ -45,8 +60,9 @@ func (t *Test) enterBlock(s *session.Session, e session.Enrollment, current int6
 }
 
 // closeBlocks adds the blocks to the evidence. What leaving a network out would
-// do is kept as if its sessions had not failed, each bet being what it was.
+// do is kept, as in [Epoch.apart], each bet being what it was.
 func (t *Test) closeBlocks() {
+	networks := t.ledger()
 	for i := range t.blocks {
 		b := &t.blocks[i]
 		st := &t.Strata[b.stratum]
@@ -60,29 +76,43 @@ func (t *Test) closeBlocks() {
 			}
 			was := *pair
 			pair.AddBlock(b.failures[m][1], b.failures[m][0], b.sessions[1], b.sessions[0])
-			b.apart(&was, pair, m, &t.Failers)
+			b.apart(&was, pair, m, &networks)
 		}
 	}
 	t.blocks = t.blocks[:0]
 }
 
-func (b *block) apart(was, with *evalue.TwoSample, m session.Metric, networks *Networks) {
+func (b *block) apart(was, with *evalue.TwoSample, m session.Metric, networks *ledger) {
+	type part struct {
+		failures, sessions [2]int64
+		apart              bool
+	}
 	var order []string
-	by := map[string]*[2]int64{}
+	by := map[string]*part{}
+	see := func(network string) *part {
+		if by[network] == nil {
+			by[network] = &part{}
+			order = append(order, network)
+		}
+		return by[network]
+	}
+	for _, c := range b.crowds {
+		p := see(c.network)
+		p.sessions, p.apart = c.sessions, true
+	}
 	for _, mark := range b.by {
-		if mark.Metric != m || networks.of(mark.Network) == nil {
-			continue
+		if mark.Metric == m {
+			see(mark.Network).failures[mark.Arm]++
 		}
-		if by[mark.Network] == nil {
-			by[mark.Network] = &[2]int64{}
-			order = append(order, mark.Network)
-		}
-		by[mark.Network][mark.Arm]++
 	}
 	for _, network := range order {
 		without, n := *was, by[network]
-		without.AddBlock(b.failures[m][1]-n[1], b.failures[m][0]-n[0], b.sessions[1], b.sessions[0])
-		r := networks.of(network).removal(m, b.stratum)
+		keeper := networks.keeper(network, n.apart)
+		if keeper == nil {
+			continue
+		}
+		without.AddBlock(b.failures[m][1]-n.failures[1], b.failures[m][0]-n.failures[0], b.sessions[1]-n.sessions[1], b.sessions[0]-n.sessions[0])
+		r := keeper.removal(m, b.stratum)
 		r.Harm += without.LogHarm - with.LogHarm
 		r.Safe += without.LogSafe - with.LogSafe
 	}
@@ -90,15 +120,9 @@ func (b *block) apart(was, with *evalue.TwoSample, m session.Metric, networks *N
 
 // pairOf returns the evidence of two samples of a guardrail in a stratum, without
 // a network.
-func (t *Test) pairOf(k int, m session.Metric, drop *Network) (harm, safe float64) {
+func (t *Test) pairOf(k int, m session.Metric, drop *absent) (harm, safe float64) {
 	pair := &t.Strata[k].Pairs[m]
 	harm, safe = pair.LogHarm, pair.LogSafe
-	if drop != nil {
-		for i := range drop.Removals {
-			if r := &drop.Removals[i]; r.Metric == m && r.Stratum == k {
-				harm, safe = harm+r.Harm, safe+r.Safe
-			}
-		}
-	}
+	drop.removals(m, k, func(r *Removal) { harm, safe = harm+r.Harm, safe+r.Safe })
 	return harm, safe
 }

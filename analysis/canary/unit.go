@@ -76,31 +76,11 @@ func (p *People) place(user uint64, part session.Part) {
 // ofUsers reports whether a guardrail counts users.
 func (t *Test) ofUsers(m session.Metric) bool { return t.guardrail(m).Unit == UnitUser }
 
-// countsUsers reports whether any guardrail does.
-func (t *Test) countsUsers() bool {
-	for i := range t.Numbers {
-		if t.rule(i).Unit == UnitUser {
-			return true
-		}
-	}
-	for m := range session.Metrics {
-		if t.ofUsers(m) {
-			return true
-		}
-	}
-	return false
-}
-
 // maxParts bounds the customers that are told apart; the others share one.
 const maxParts = 2048
 
 // otherParts is the name under which customers past the bound are kept.
 const otherParts = "(other)"
-
-// partEpoch is the length of the groups in which a customer's sessions are
-// compared, in ms. A customer has few sessions, so that the group is longer than
-// that of a stratum; the plan of the allocation holds over it all the same.
-func (t *Test) partEpoch() int64 { return max(t.Rollout.Policy.Epoch.ms(), 60_000) }
 
 // enterPart enters a session with its customer.
 func (t *Test) enterPart(b *batch.Batch, row int, entered int64, a int, leads bool) session.Part {
@@ -119,7 +99,7 @@ func (t *Test) enterPart(b *batch.Batch, row int, entered int64, a int, leads bo
 		t.parts[name] = k
 	}
 	st := &t.Parts[k]
-	ep := st.open(entered - entered%t.partEpoch())
+	ep := st.open(entered - entered%t.Rollout.Policy.Epoch.ms())
 	for m := range session.Metrics {
 		if leads || !t.ofUsers(m) {
 			ep.AtRisk[m][a]++

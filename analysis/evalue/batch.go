@@ -36,8 +36,8 @@ const negligible = 1e-17
 // The sum has up to min(x,n)+1 terms. Long ones are summed from the mode by
 // recurrence, as far as terms stay above 1e-17 of it, which takes about 18
 // standard deviations, or less than 9 sqrt(x) terms. The error of LogL is about
-// 1e-15 for short sums and 1e-16 n ln n for long ones. A batch of one or two
-// failures takes about 150 ns. AddBatch allocates nothing.
+// 1e-15 for short sums and 1e-16 n ln n for long ones. A batch of 2
+// failures takes about 100 ns, of 8 160 and of 20 350. AddBatch allocates nothing.
 //
 // AddBatch panics with "BUG:" if a count is negative or failures exceed the
 // sessions at risk.
@@ -58,12 +58,12 @@ func (g *Grid) AddBatch(m *Marks, canaryFailures, baselineFailures, canaryAtRisk
 		return // one outcome was possible: no evidence
 	}
 	x := float64(canaryFailures)
-	// The polynomial has positive terms only, and 12^shortSum is far from the
+	// The polynomial has positive terms only, and 40^shortSum is far from the
 	// ends of a float64: no logs are needed within it.
 	switch {
-	case hi-lo < shortestSum:
+	case hi-lo < shortestSum && canaryAtRisk+baselineAtRisk < manyAtRisk:
 		var room [shortestSum]float64
-		g.addPolynomial(m, h.weights(room[:int(hi-lo)+1], lo, lo), x-lo)
+		g.addPolynomial(m, h.products(room[:int(hi-lo)+1], lo), x-lo)
 		return
 	case hi-lo < shortSum:
 		var room [shortSum]float64
@@ -77,9 +77,9 @@ func (g *Grid) AddBatch(m *Marks, canaryFailures, baselineFailures, canaryAtRisk
 }
 
 // shortSum is the number of terms up to which a sum is kept in an array, and
-// shortestSum that up to which its terms stay within a float64 wherever the
-// first of them is set to 1.
-const shortSum, shortestSum = 64, 8
+// shortestSum that up to which its terms stay within a float64 if they are
+// multiplied by all their denominators: below (16 manyAtRisk 40)^15, which is 1e191.
+const shortSum, shortestSum, manyAtRisk = 64, 16, 1 << 33
 
 // addPolynomial adds the log likelihoods of an outcome above the lowest, where
 // p are the probabilities of all at ratio 1, but for a factor.
@@ -88,14 +88,29 @@ func (g *Grid) addPolynomial(m *Marks, p []float64, above float64) {
 	for _, v := range p {
 		total += v
 	}
-	// Horner's rule at all nodes side by side, which a processor can work on at
-	// the same time.
+	// Horner's rule at seven nodes side by side, which is as many as a processor
+	// has registers for.
 	var sums [points]float64
-	for k := len(p) - 1; k >= 0; k-- {
-		v := p[k] / total
-		for i, r := range nodes {
-			sums[i] = sums[i]*r + v
+	for i := 0; i < points; i += 7 {
+		r, s := (*[7]float64)(nodes[i:]), (*[7]float64)(sums[i:])
+		r0, r1, r2, r3, r4, r5, r6 := r[0], r[1], r[2], r[3], r[4], r[5], r[6]
+		top := p[len(p)-1]
+		s0, s1, s2, s3, s4, s5, s6 := top, top, top, top, top, top, top
+		for k := len(p) - 2; k >= 0; k-- {
+			v := p[k]
+			s0 = s0*r0 + v
+			s1 = s1*r1 + v
+			s2 = s2*r2 + v
+			s3 = s3*r3 + v
+			s4 = s4*r4 + v
+			s5 = s5*r5 + v
+			s6 = s6*r6 + v
 		}
+		s[0], s[1], s[2], s[3], s[4], s[5], s[6] = s0, s1, s2, s3, s4, s5, s6
+	}
+	one := 1 / total
+	for i := range sums {
+		sums[i] *= one
 	}
 	logs(&sums)
 	for i, l := range sums {
@@ -115,6 +130,28 @@ func (h hypergeometric) step(u float64) float64 {
 // mode returns the place of the largest term at odds ratio r in [lo, hi].
 func (h hypergeometric) mode(lo, hi, r float64) float64 {
 	return lo + float64(sort.Search(int(hi-lo), func(i int) bool { return h.step(lo+float64(i))*r < 1 }))
+}
+
+// products fills p with the probabilities from lo on at odds ratio 1, but for a
+// factor, and returns it. It multiplies where [hypergeometric.weights] divides,
+// which takes several times as long.
+func (h hypergeometric) products(p []float64, lo float64) []float64 {
+	// Each is the product of the numerators below it and the denominators above.
+	n := len(p) - 1
+	down := 1.0
+	for i := n; i > 0; i-- {
+		p[i] = down
+		u := lo + float64(i)
+		down *= u * (h.baseline - h.failures + u)
+	}
+	p[0] = down
+	up := 1.0
+	for i := 1; i <= n; i++ {
+		u := lo + float64(i-1)
+		up *= (h.canary - u) * (h.failures - u)
+		p[i] *= up
+	}
+	return p
 }
 
 // weights fills p with the probabilities from lo on at odds ratio 1, relative

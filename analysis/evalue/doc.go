@@ -15,7 +15,7 @@
 //     which is the whole state, 128 B: a log likelihood at each of 14 ratios.
 //     Marks of other cells and strata add ([Marks.Merge]), since independent
 //     evidence multiplies.
-//  3. [Grid.Harm] and [Grid.Safety] turn the state into e-processes,
+//  3. [Grid.Harm], [Grid.HarmToOne] and [Grid.Safety] turn the state into e-processes,
 //     [Grid.Interval] and [Grid.Estimate] into an effect.
 //
 // [MarksNeeded], [SafetyMarksNeeded] and [DetectableRatio] say beforehand what

@@ -12,11 +12,12 @@ type weighted struct {
 	logWeight float64
 }
 
-// The alternatives and weights of the two tests. TestTuning has the exact
+// The alternatives and weights of the tests. TestTuning has the exact
 // expected number of marks to a verdict, in units of Wald's bound, beside
 // what equal weights need.
 var (
-	harmMixture   = mixtureOf(map[float64]float64{1.2: 0.08, 1.5: 0.12, 2: 0.17, 3: 0.17, 4.5: 0.29, 12: 0.17})
+	harmMixture   = mixtureOf(map[float64]float64{1.2: 0.04, 1.5: 0.2, 2: 0.16, 3: 0.16, 4.5: 0.3, 12: 0.14})
+	oneMixture    = mixtureOf(map[float64]float64{1.5: 0.05, 2: 0.1, 3: 0.15, 4.5: 0.25, 12: 0.2, 40: 0.25})
 	safetyMixture = mixtureOf(map[float64]float64{1: 0.6, 1 / 1.25: 0.25, 1 / 1.8: 0.15})
 )
 
@@ -38,7 +39,7 @@ func mixtureOf(weights map[float64]float64) (out []weighted) {
 // Harm returns the log of the e-process against the null that the canary is
 // not worse: that its ratio is at most 1 in every batch, where it may be
 // another in each. It is the mixture of the likelihood ratios of 1.2, 1.5, 2,
-// 3, 4.5 and 12 against 1, with weights 0.08, 0.12, 0.17, 0.17, 0.29 and 0.17.
+// 3, 4.5 and 12 against 1, with weights 0.04, 0.2, 0.16, 0.16, 0.3 and 0.14.
 // It is valid at any time, under the null as [Grid.Add], [Grid.AddCell] and
 // [Grid.AddBatch] state it, and 0 without marks.
 //
@@ -51,6 +52,15 @@ func (g *Grid) Harm(m Marks) (logE float64) {
 	return mixture(&m, harmMixture)
 }
 
+// HarmToOne is [Grid.Harm] with weights for one of many: the mixture of the
+// likelihood ratios of 1.5, 2, 3, 4.5, 12 and 40 against 1, with weights 0.05,
+// 0.1, 0.15, 0.25, 0.2 and 0.25. Its evidence must outweigh how many there are,
+// which takes one that is hurt a little too long, and one for whom everything
+// fails little more where large ratios have the weight.
+func (g *Grid) HarmToOne(m Marks) (logE float64) {
+	return mixture(&m, oneMixture)
+}
+
 // Safety returns the log of the e-process against the null that the canary is
 // worse by the margin or more: that its ratio is at least 1+margin in every
 // batch. It is the mixture of the likelihood ratios of 1, 1/1.25 and 1/1.8
@@ -60,17 +70,22 @@ func (g *Grid) Harm(m Marks) (logE float64) {
 // interpolated, and the bound of its error is taken off the evidence. margin
 // must be in (0, 11]: Safety panics with "BUG:" if not.
 func (g *Grid) Safety(m Marks, margin float64) (logE float64) {
-	if !(margin > 0 && margin <= nodes[points-1]-1) {
+	if !(margin > 0 && margin <= nodes[spanned-1]-1) {
 		panic(fmt.Sprintf("BUG: margin %v", margin))
 	}
-	e := mixture(&m, safetyMixture)
+	return mixture(&m, safetyMixture) - g.atMost(&m, 1+margin)
+}
+
+// atMost returns a number that the log likelihood at a ratio from 1/4 to 12 is not
+// above: itself at a node, else what is interpolated and the bound of its error.
+func (g *Grid) atMost(m *Marks, ratio float64) float64 {
 	for i, r := range nodes {
-		if r == 1+margin {
-			return e - m.LogL[i]
+		if r == ratio {
+			return m.LogL[i]
 		}
 	}
-	c := g.coefficients(math.Log1p(margin))
-	return e - m.at(&c) - m.slack()
+	c := g.coefficients(math.Log(ratio))
+	return m.at(&c) + m.slack()
 }
 
 // mixture returns the log of the weighted mean likelihood.

@@ -23,11 +23,12 @@ func MarksNeeded(share, ratio, alpha float64) float64 {
 // SafetyMarksNeeded returns about how many marks, of both arms together,
 // [Grid.Safety] needs to reach 1/beta if the canary is as good as the baseline
 // (hazard ratio 1) and has share of the sessions at risk. It is an estimate as
-// [MarksNeeded] is. It panics with "BUG:" if share is outside of [0,1], margin
-// is not positive, or beta is not in (0,1).
+// [MarksNeeded] is. For [Grid.NotFewer] give the margin as 1/(1+margin)-1, which is
+// negative. It panics with "BUG:" if share is outside of [0,1], margin
+// is 0 or not above -1, or beta is not in (0,1).
 func SafetyMarksNeeded(share, margin, beta float64) float64 {
 	checkPlan(share, beta)
-	if !(margin > 0) {
+	if !(margin > -1) || margin == 0 {
 		panic(fmt.Sprintf("BUG: margin %v", margin))
 	}
 	// The divergence of the null's edge from the truth, the other way round.

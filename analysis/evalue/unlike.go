@@ -1,5 +1,7 @@
 package evalue
 
+import "fmt"
+
 // fewerMixture has the alternatives of [Grid.Fewer].
 var fewerMixture = mixtureOf(map[float64]float64{1 / 1.25: 0.3, 1 / 1.8: 0.4, 1 / 2.7: 0.3})
 
@@ -8,6 +10,26 @@ var fewerMixture = mixtureOf(map[float64]float64{1 / 1.25: 0.3, 1 / 1.8: 0.4, 1 
 // mixture of the likelihood ratios of 1/1.25, 1/1.8 and 1/2.7 against 1, with
 // weights 0.3, 0.4 and 0.3. It is valid at any time, and 0 without marks.
 func (g *Grid) Fewer(m Marks) (logE float64) { return mixture(&m, fewerMixture) }
+
+// notFewerMixture has the alternatives of [Grid.NotFewer].
+var notFewerMixture = mixtureOf(map[float64]float64{1: 0.6, 1.2: 0.25, 2: 0.15})
+
+// MaxFewer is the largest margin of [Grid.NotFewer]: three quarters fewer.
+const MaxFewer = 3
+
+// NotFewer returns the log of the e-process against the null that the canary fails
+// less by the margin or more: that the ratio is at most 1/(1+margin) in every
+// batch. It is [Grid.Safety] turned around, for what is better the more of it
+// there is: the mixture of the likelihood ratios of 1, 1.2 and 2 against
+// 1/(1+margin), with weights 0.6, 0.25 and 0.15, each of which rises with the
+// canary's failures. It is valid at any time, and 0 without marks. margin must be
+// in (0, MaxFewer]: NotFewer panics with "BUG:" if not.
+func (g *Grid) NotFewer(m Marks, margin float64) (logE float64) {
+	if !(margin > 0 && margin <= MaxFewer) {
+		panic(fmt.Sprintf("BUG: margin %v", margin))
+	}
+	return mixture(&m, notFewerMixture) - g.atMost(&m, 1/(1+margin))
+}
 
 // unlikeUp and unlikeDown are the alternatives of [Grid.Unlike].
 var (

@@ -25,9 +25,11 @@ type ForgedRow struct {
 	Hold      float64 `json:"hold_rate"`
 	// Reasons says of the last holds how many had which reason.
 	Reasons map[string]float64 `json:"hold_reasons"`
-	// Honest* are the same without the forged sessions.
+	// Honest* are the same without the forged sessions, of the same honest ones.
 	HonestRollback  float64 `json:"honest_rollback_rate"`
 	HonestPromotion float64 `json:"honest_promotion_rate"`
+	// Moved is how many were promoted that are not without the forged sessions.
+	Moved float64 `json:"promotion_moved_rate"`
 }
 
 // attack is a burst of sessions from one network.
@@ -56,28 +58,30 @@ func (f *Forged) Run(ctx context.Context) (rows []ForgedRow, err error) {
 	} {
 		row := ForgedRow{Attack: a.name, Ratio: a.ratio, Forged: a.share, Rollouts: f.Rollouts, Reasons: map[string]float64{}}
 		n := float64(f.Rollouts)
-		last, err := f.ends(ctx, a, true)
+		forged, err := f.ends(ctx, a, true)
 		if err != nil {
 			return nil, err
 		}
-		for _, v := range last {
+		honest, err := f.ends(ctx, a, false)
+		if err != nil {
+			return nil, err
+		}
+		for i, v := range forged {
 			row.Rollback += rate(v.Decision == verdict.Rollback)
 			row.Promotion += rate(v.Decision == verdict.Promote)
+			row.HonestRollback += rate(honest[i].Decision == verdict.Rollback)
+			row.HonestPromotion += rate(honest[i].Decision == verdict.Promote)
+			row.Moved += rate(v.Decision == verdict.Promote && honest[i].Decision != verdict.Promote)
 			if v.Decision == verdict.Hold {
 				row.Hold++
 				row.Reasons[string(v.Reasons[0].Code)]++
 			}
 		}
-		row.Rollback, row.Promotion, row.Hold = row.Rollback/n, row.Promotion/n, row.Hold/n
+		for _, r := range []*float64{&row.Rollback, &row.Promotion, &row.Hold, &row.HonestRollback, &row.HonestPromotion, &row.Moved} {
+			*r /= n
+		}
 		for code := range row.Reasons {
 			row.Reasons[code] /= n
-		}
-		if last, err = f.ends(ctx, a, false); err != nil {
-			return nil, err
-		}
-		for _, v := range last {
-			row.HonestRollback += rate(v.Decision == verdict.Rollback) / n
-			row.HonestPromotion += rate(v.Decision == verdict.Promote) / n
 		}
 		rows = append(rows, row)
 	}
@@ -99,10 +103,8 @@ func (f *Forged) ends(ctx context.Context, a attack, forge bool) ([]verdict.Verd
 		p.Guardrails[session.Errors.String()] = canary.Guardrail{}
 	})
 	last := make([]verdict.Verdict, f.Rollouts)
+	// One name with and without the forged ones: the draws come from it.
 	name := fmt.Sprintf("forged, %s, %g to one", a.name, a.share)
-	if !forge {
-		name += ", without"
-	}
 	err = each(ctx, f.Options, name, func(b *bench, i int) {
 		p := play{world: w, rng: b.rng, harmed: session.Errors, ratio: a.ratio, alter: func(v *visit, rng *rand.Rand) {
 			v.network = 1 + rng.Int32N(500)

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
+	"time"
 
 	"serin.dev/serin/analysis/canary"
 	"serin.dev/serin/analysis/session"
@@ -113,7 +114,7 @@ func TestSampleRatioOfUsersAndReports(t *testing.T) {
 }
 
 func TestPower(t *testing.T) {
-	e := Power{Options: options(5), Alpha: 0.01, Ratios: []float64{3}, Shares: []float64{50}, Rate: 0.02, Sessions: 400, Delay: "none"}
+	e := Power{Options: options(5), Alpha: 0.01, Ratios: []float64{3}, Shares: []float64{50}, Rate: 0.02, Sessions: 400, Epoch: time.Minute, Rivals: true}
 	rows, err := e.Run(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -210,13 +211,64 @@ func TestFaultsAreToldTogether(t *testing.T) {
 	}{
 		{(&AA{Options: o, Alpha: 2, Beta: 0, Worlds: []string{"moon"}}).Check(),
 			[]string{"rollouts: -1: want", `engine: "steam": want`, "workers: -1: want", "alpha: 2: want", "beta: 0: want", `world: "moon": want`}},
-		{(&Power{Options: options(1), Alpha: 0.01, Ratios: []float64{1, 9}, Shares: []float64{100}, Rate: 0.1, Delay: "never"}).Check(),
-			[]string{"ratio: 1: want", "ratio: 9: want", "share: 100: want", "sessions: 0: want", `delay: "never": want`}},
+		{(&Power{Options: options(1), Alpha: 0.01, Ratios: []float64{1, 9}, Shares: []float64{100}, Rate: 0.1}).Check(),
+			[]string{"ratio: 1: want", "ratio: 9: want", "share: 100: want", "sessions: 0: want", "epoch: 0s: want"}},
+		{(&Late{Options: options(1), Alpha: 0.01, Traffic: []float64{0.5}}).Check(), []string{"traffic: 0.5: want"}},
+		{(&Coverage{Options: options(1), Alpha: 0.6}).Check(), []string{"alpha: 0.6: want"}},
 	} {
 		for _, want := range c.want {
 			if c.err == nil || !strings.Contains(c.err.Error(), want) {
 				t.Errorf("no %q in %v", want, c.err)
 			}
 		}
+	}
+}
+
+// TestCoverage: a share of runs that would be seen with probability below 0.001
+// at the nominal coverage fails. serin lab coverage counts more.
+func TestCoverage(t *testing.T) {
+	c := Coverage{Options: options(60), Alpha: 0.05}
+	rows, err := c.Run(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range rows {
+		missed := r.Runs - int(math.Round(r.Covered*float64(r.Runs)))
+		if 1-atMost(missed-1, r.Runs, c.Alpha) < 0.001 {
+			t.Errorf("%s: the truth was left out in %d of %d runs", r.Sequence, missed, r.Runs)
+		}
+	}
+}
+
+// TestLostTruthIsSeen: a sequence that says nothing wrong at first and leaves the
+// truth out once is not covered, at whatever look that is.
+func TestLostTruthIsSeen(t *testing.T) {
+	defer func(was []sequence) { sequences = was }(sequences)
+	sequences = []sequence{{"once", func(float64, *rand.Rand) func(bool) bool {
+		n := 0
+		return func(look bool) bool { n++; return !look || n < 900 || n > 960 }
+	}, 1000}}
+	c := Coverage{Options: options(3), Alpha: 0.05}
+	rows, err := c.Run(t.Context())
+	if err != nil || rows[0].Covered != 0 {
+		t.Errorf("%+v, %v", rows, err)
+	}
+}
+
+func TestLate(t *testing.T) {
+	l := Late{Options: options(3), Alpha: 0.01, Traffic: []float64{20}}
+	rows, err := l.Run(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range rows {
+		if r.Power < 1 || r.NoDelay < 1 || r.Told < 0.2 || r.Told > 0.8 {
+			t.Errorf("%+v", r)
+		}
+	}
+	// By hand: ln of the quotient 0.9 has the variance 0.1/90.
+	q, lo, hi := quotient(90, 100, 100)
+	if math.Abs(q-0.9) > 1e-12 || math.Abs(lo-0.82592) > 1e-4 || math.Abs(hi-0.98072) > 1e-4 {
+		t.Errorf("%v, from %v to %v", q, lo, hi)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"time"
 
 	"serin.dev/serin/analysis/canary"
 	"serin.dev/serin/analysis/evalue"
@@ -26,11 +27,13 @@ type Power struct {
 	// they fail less. With few the canary of a small share has no session in many
 	// cells, and what fails in these says nothing.
 	Sessions float64
-	Delay    string // of reports: none, or the name of a world whose reports are late
+	// Epoch is the length of the groups in which sessions are compared, of which a
+	// minute is a multiple; all look every minute.
+	Epoch time.Duration
+	// Rivals says whether the classical ways are run, too. Without them a rollout
+	// ends when the engine and the oracle have an answer.
+	Rivals bool
 }
-
-// Delays are the delays of reports that [Power] knows.
-var Delays = []string{"none", "late", "next-morning"}
 
 // waldMinutes is how long Wald's bound takes: failure probability and traffic are
 // chosen by it, so that a minute is short beside every delay.
@@ -53,6 +56,9 @@ func (p *Power) Check() error {
 	if !(p.Sessions >= 1 && p.Sessions <= 1e5) {
 		faults = append(faults, fmt.Errorf("sessions: %v: want 1 to 100000", p.Sessions))
 	}
+	if p.Epoch < time.Second || p.Epoch > time.Minute || time.Minute%p.Epoch != 0 {
+		faults = append(faults, fmt.Errorf("epoch: %v: want 1s to 1m, of which 1m is a multiple", p.Epoch))
+	}
 	for _, r := range p.Ratios {
 		if !(r > 1 && r <= 10 && r*p.Rate <= 0.5) {
 			faults = append(faults, fmt.Errorf("ratio: %v: want above 1, at most 10, and times the failure rate of %v at most 0.5", r, p.Rate))
@@ -66,9 +72,6 @@ func (p *Power) Check() error {
 	if len(p.Ratios) == 0 || len(p.Shares) == 0 {
 		faults = append(faults, errors.New("ratio, share: none: want at least one of each"))
 	}
-	if !slices.Contains(Delays, p.Delay) {
-		faults = append(faults, fmt.Errorf("delay: %q: want one of %v", p.Delay, Delays))
-	}
 	return errors.Join(faults...)
 }
 
@@ -81,13 +84,14 @@ type PowerRow struct {
 	Rollouts int     `json:"rollouts"`
 	Alpha    float64 `json:"alpha"`
 	Rate     float64 `json:"failure_rate"`
-	Delay    string  `json:"delay"`
 	Sessions float64 `json:"sessions_per_minute"`
+	Epoch    float64 `json:"epoch_seconds"`
 
 	Power    float64       `json:"power"`         // share rolled back for harm within 6 times Wald's bound, which are 6 hours
 	Failures verdict.Bound `json:"failures_mean"` // until the verdict
 	Wald     float64       `json:"wald_failures"`
 	OverWald verdict.Bound `json:"failures_over_wald"`
+	Error    verdict.Bound `json:"failures_over_wald_se"` // its standard error
 	Minutes  verdict.Bound `json:"minutes_median"`
 
 	OraclePower   float64       `json:"oracle_power"`
@@ -105,11 +109,6 @@ type PowerRow struct {
 	KayentaFalse float64 `json:"kayenta_false_rate"`
 	KayentaLow   float64 `json:"kayenta_low_rate"` // called Low: better, though alike
 	NaiveFalse   float64 `json:"naive_false_rate"`
-
-	// PowerNoDelay and PowerOverNoDelay compare with the same rollouts reported
-	// at once, where reports are late.
-	PowerNoDelay     verdict.Bound `json:"power_no_delay"`
-	PowerOverNoDelay verdict.Bound `json:"power_over_no_delay"`
 }
 
 // Run simulates rollouts of one stage in which one guardrail, which has the whole
@@ -140,37 +139,23 @@ func (p *Power) row(ctx context.Context, ratio, percent float64) (PowerRow, erro
 	r := rivals{share: share, ratio: ratio, alpha: p.Alpha}
 	r.plan()
 	wald := evalue.MarksNeeded(share, ratio, p.Alpha)
-	w := world{name: "power", cells: horizon, cell: minute, stages: []float64{share}}
-	perMinute := wald / waldMinutes / (1 - share + share*ratio) // failures, if all sessions were of the baseline
-	w.rate = min(p.Rate, perMinute/p.Sessions)
-	w.sessions = perMinute / w.rate
-	row := PowerRow{Ratio: ratio, Share: percent, Rollouts: p.Rollouts, Alpha: p.Alpha, Rate: w.rate, Delay: p.Delay, Sessions: w.sessions,
-		Wald: wald, FixedFailures: r.fixedAt, PowerNoDelay: verdict.Bound(math.NaN()), PowerOverNoDelay: verdict.Bound(math.NaN())}
+	w := harmWorld(share, ratio, wald/waldMinutes, p.Rate, p.Sessions)
+	row := PowerRow{Ratio: ratio, Share: percent, Rollouts: p.Rollouts, Alpha: p.Alpha, Rate: w.rate, Sessions: w.sessions, Epoch: p.Epoch.Seconds(),
+		Wald: wald, FixedFailures: r.fixedAt}
 	name := fmt.Sprintf("ratio %g at %g %%", ratio, percent)
-	if p.Delay != "none" {
-		late := w
-		for _, other := range worlds {
-			if other.name == p.Delay {
-				late.delay = other.delay
-			}
-		}
-		chases, err := p.chases(ctx, name, w, r, true)
-		if err != nil {
-			return row, err
-		}
-		row.PowerNoDelay = verdict.Bound(found(chases, func(c chase) int { return c.minutes }))
-		w = late
-		name += ", " + p.Delay
-	}
+	w.cell = p.Epoch.Milliseconds()
+	epochs := int(minute / w.cell) // of a minute
+	w.cells, w.sessions = w.cells*epochs, w.sessions/float64(epochs)
 	chases, err := p.chases(ctx, name, w, r, true)
 	if err != nil {
 		return row, err
 	}
 	n := float64(len(chases))
-	failures := 0.0
+	failures, squares := 0.0, 0.0
 	for _, c := range chases {
 		if c.minutes > 0 {
-			failures += float64(c.failures)
+			x := float64(c.failures)
+			failures, squares = failures+x, squares+x*x
 		}
 		row.FixedPower += rate(c.fixed) / n
 	}
@@ -178,6 +163,8 @@ func (p *Power) row(ctx context.Context, ratio, percent float64) (PowerRow, erro
 	row.Minutes = median(chases, func(c chase) int { return c.minutes })
 	row.Failures = verdict.Bound(failures / (row.Power * n))
 	row.OverWald = row.Failures / verdict.Bound(wald)
+	called, mean := row.Power*n, float64(row.Failures)
+	row.Error = verdict.Bound(math.Sqrt(max(squares/called-mean*mean, 0)/called) / wald)
 	row.OraclePower = found(chases, func(c chase) int { return c.oracle })
 	row.OracleMinutes = median(chases, func(c chase) int { return c.oracle })
 	row.OverOracle = row.Minutes / row.OracleMinutes
@@ -185,10 +172,9 @@ func (p *Power) row(ctx context.Context, ratio, percent float64) (PowerRow, erro
 	row.KayentaMinutes = median(chases, func(c chase) int { return c.kayenta })
 	row.NaivePower = found(chases, func(c chase) int { return c.naive })
 	row.NaiveMinutes = median(chases, func(c chase) int { return c.naive })
-	if p.Delay != "none" {
-		row.PowerOverNoDelay = verdict.Bound(row.Power) / row.PowerNoDelay
+	if !p.Rivals {
+		return row, nil
 	}
-
 	alike := r
 	alike.ratio = 1
 	chases, err = p.chases(ctx, name+", no harm", w, alike, false)
@@ -203,6 +189,21 @@ func (p *Power) row(ctx context.Context, ratio, percent float64) (PowerRow, erro
 	return row, nil
 }
 
+// harmWorld is a world of one stage and one stratum, in which some failures of
+// both arms together come in a minute in the mean. The baseline fails at most at a
+// rate, and less where there would be fewer than some sessions a minute.
+func harmWorld(share, ratio, failures, rate, sessions float64) world {
+	w := world{name: "power", cells: horizon, cell: minute, stages: []float64{share}}
+	perMinute := failures / (1 - share + share*ratio) // if all sessions were of the baseline
+	w.rate = min(rate, perMinute/sessions)
+	w.sessions = perMinute / w.rate
+	return w
+}
+
+// oddsRatio is that of a ratio of failure probabilities, where the baseline fails at
+// a rate.
+func oddsRatio(ratio, rate float64) float64 { return ratio * (1 - rate) / (1 - ratio*rate) }
+
 // chases simulates the rollouts of a row. With toVerdict they go on until the
 // engine and the oracle have an answer; a quarter as many without harm end where
 // the classical ways do.
@@ -212,31 +213,30 @@ func (p *Power) chases(ctx context.Context, name string, w world, r rivals, toVe
 		o.Rollouts = max(1, o.Rollouts/4)
 	}
 	rules := oneGuardrail(w, p.Alpha)
-	oddsRatio := 1.0
-	if r.ratio > 1 {
-		oddsRatio = r.ratio * (1 - w.rate) / (1 - r.ratio*w.rate)
-	}
 	chases := make([]chase, o.Rollouts)
 	err := each(ctx, o, name, func(b *bench, i int) {
 		c := &chases[i]
-		play := play{world: w, rng: b.rng, harmed: session.Errors, ratio: oddsRatio}
+		play := play{world: w, rng: b.rng, harmed: session.Errors, ratio: oddsRatio(r.ratio, w.rate)}
 		race := rivals{share: r.share, ratio: r.ratio, alpha: r.alpha, fixedAt: r.fixedAt, z: r.z}
-		cell := 0
+		passed := 0 // minutes
 		play.run(b.engine, rules, func(t *canary.Test, now int64) bool {
-			cell++
-			race.look(c, t, cell)
+			if (now-origin)%minute != 0 {
+				return true
+			}
+			passed++
+			race.look(c, t, passed, p.Rivals)
 			if !toVerdict {
-				return cell < classicalHorizon
+				return passed < classicalHorizon
 			}
 			if c.minutes == 0 {
 				v := ask(t, now)
 				if v.Decision == verdict.Rollback {
-					c.minutes = cell
+					c.minutes = passed
 					f := v.Findings[session.Errors].Failures
 					c.failures = f.Canary + f.Baseline
 				}
 			}
-			return c.minutes == 0 || c.oracle == 0 || !race.fixedDone || cell < classicalHorizon
+			return c.minutes == 0 || c.oracle == 0 || p.Rivals && (!race.fixedDone || passed < classicalHorizon)
 		})
 	})
 	return chases, err
@@ -277,8 +277,9 @@ func (r *rivals) plan() {
 	r.fixedAt = math.Ceil(math.Pow(r.z+quantile(0.1), 2) / (r.share * (1 - r.share) * effect * effect))
 }
 
-// look lets each rival look at the end of a minute.
-func (r *rivals) look(c *chase, t *canary.Test, minute int) {
+// look lets each rival look at the end of a minute: the oracle, and the classical
+// ways where they are wanted.
+func (r *rivals) look(c *chase, t *canary.Test, minute int, classical bool) {
 	var failed [2]int64
 	for k := range t.Strata {
 		for arm, n := range t.Strata[k].Failures[session.Errors] {
@@ -295,6 +296,9 @@ func (r *rivals) look(c *chase, t *canary.Test, minute int) {
 		if c.oracle == 0 && r.llr >= -math.Log(r.alpha) {
 			c.oracle = minute
 		}
+	}
+	if !classical {
+		return
 	}
 	z := zScore(failed, t.Sessions)
 	if c.naive == 0 && minute <= classicalHorizon && failed[1] >= 5 && z > r.z {

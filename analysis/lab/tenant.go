@@ -24,13 +24,20 @@ type TenantRow struct {
 	FDR   float64 `json:"false_discovery_rate"`
 	// Called is how often the rollout was rolled back for harm.
 	Called float64 `json:"called_rate"`
-	// Failures of the customer's canary until it was called, and until it was
-	// named: mean and the most in any rollout; null where it never was.
+	// CalledSoon is how often it was by the twentieth failure of the customer's
+	// canary.
+	CalledSoon float64 `json:"called_within_20_rate"`
+	// Failures of the customer's canary that were told until it was called, and until
+	// it was named: mean and the most in any rollout; null where it never was.
 	CalledAfter verdict.Bound `json:"called_after_failures_mean"`
 	CalledMost  int64         `json:"called_after_failures_max"`
 	NamedAfter  verdict.Bound `json:"named_after_failures_mean"`
 	NamedMost   int64         `json:"named_after_failures_max"`
 }
+
+// soon is how many failures of a customer for whom everything fails may pass until
+// the rollout is called.
+const soon = 20
 
 // tenantAlpha bounds the false discoveries among those named.
 const tenantAlpha = 0.05
@@ -54,8 +61,8 @@ type misery struct {
 
 var miseries = []misery{
 	{1000, "ratio 5", 0.5, world{cells: 20, cell: minute, sessions: 700 * 1000 / 20, rate: 0.1}, 5, 20},
-	{200, "all fail", 0.1, world{cells: 60, cell: minute, sessions: 2000, rate: 0.02}, 0, 1},
-	{200, "all fail", 0.5, world{cells: 60, cell: minute, sessions: 2000, rate: 0.02}, 0, 1},
+	{200, "all fail", 0.1, world{cells: 720, cell: 5 * second, sessions: 2000. / 12, rate: 0.02}, 0, 1},
+	{200, "all fail", 0.5, world{cells: 720, cell: 5 * second, sessions: 2000. / 12, rate: 0.02}, 0, 1},
 }
 
 // Run hurts customer 17: five times the failures, among 1,000 with some 70
@@ -85,7 +92,7 @@ func (e *Tenant) row(ctx context.Context, m misery) (TenantRow, error) {
 	results := make([]ordeal, e.Rollouts)
 	err := each(ctx, e.Options, fmt.Sprintf("tenant, %s at %g %%", m.harm, row.Share), func(b *bench, i int) {
 		r := &results[i]
-		suffered, cell := int64(0), 0
+		cell := 0
 		p := play{world: w, rng: b.rng, harmed: session.Errors, ratio: 1, alter: func(v *visit, rng *rand.Rand) {
 			v.tenant = rng.Int32N(int32(m.customers))
 			if v.tenant != hurt || !v.canary {
@@ -94,7 +101,6 @@ func (e *Tenant) row(ctx context.Context, m misery) (TenantRow, error) {
 			v.failed = 0
 			if m.ratio == 0 || rng.Float64() < m.ratio*w.rate {
 				v.failed = 1 << session.Errors
-				suffered++
 			}
 		}}
 		p.run(b.engine, rules, func(t *canary.Test, now int64) bool {
@@ -102,12 +108,22 @@ func (e *Tenant) row(ctx context.Context, m misery) (TenantRow, error) {
 				return true
 			}
 			v := ask(t, now)
-			r.count(&v, suffered)
+			r.count(&v, suffered(t))
 			return m.ratio > 0 || !r.named || !r.called
 		})
 	})
 	row.sum(results)
 	return row, err
+}
+
+// suffered returns how many failures of the hurt customer's canary were told.
+func suffered(t *canary.Test) int64 {
+	for k := range t.Parts {
+		if t.Parts[k].Name == hurtName {
+			return t.Parts[k].Failures[session.Errors][1]
+		}
+	}
+	return 0
 }
 
 // count notes what a verdict says when the hurt customer's canary has suffered
@@ -147,6 +163,7 @@ func (row *TenantRow) sum(results []ordeal) {
 			called++
 			row.CalledAfter += verdict.Bound(r.calledAfter)
 			row.CalledMost = max(row.CalledMost, r.calledAfter)
+			row.CalledSoon += rate(r.calledAfter <= soon) / n
 		}
 		if r.named {
 			named++

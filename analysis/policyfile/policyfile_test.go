@@ -120,7 +120,7 @@ stages:
 			`f.yaml:11: on_deadline: "pray": want rollback or hold`,
 			`f.yaml:13: guardrails.speed: "speed": want one of [error_free`,
 			`f.yaml:15: guardrails.lcp_good.margin: -1: want above 0, at most 10`,
-			`f.yaml:16: guardrails.lcp_good.direction: "down": want increase or either`,
+			`f.yaml:16: guardrails.lcp_good.direction: "down": want increase, decrease or either`,
 			`f.yaml:17: guardrails.lcp_good.unit: "page": want session or user`,
 			`f.yaml:18: guardrails.lcp_good.weigth: no such field`,
 			`f.yaml:19: guardrails.lcp_p75.metric: "vital": want a name too`,

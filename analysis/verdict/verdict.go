@@ -110,10 +110,11 @@ type Effect struct {
 // Log e-values are natural logarithms.
 type Finding struct {
 	Guardrail string  `json:"guardrail"`
-	Stratum   string  `json:"stratum,omitempty"`  // empty: all strata
-	Customer  string  `json:"customer,omitempty"` // of the app, where the policy names them; empty: all
-	Kind      string  `json:"kind,omitempty"`     // quantile, mean or ratio; empty: a share of sessions that fail
-	Unit      string  `json:"unit,omitempty"`     // what is counted: user, or sessions where it is empty
+	Stratum   string  `json:"stratum,omitempty"`   // empty: all strata
+	Customer  string  `json:"customer,omitempty"`  // of the app, where the policy names them; empty: all
+	Kind      string  `json:"kind,omitempty"`      // quantile, mean or ratio; empty: a share of sessions that fail
+	Unit      string  `json:"unit,omitempty"`      // what is counted: user, or sessions where it is empty
+	Direction string  `json:"direction,omitempty"` // of a share of sessions, which change is harm: decrease or either; empty: increase
 	Sessions  Arms    `json:"sessions"`
 	Failures  Arms    `json:"failures"` // sessions that failed
 	Effect    Effect  `json:"effect"`

@@ -164,7 +164,12 @@ func printEvidence(w io.Writer, ev *analysis.Evidence, chart *plot.Chart, width 
 		fmt.Fprintf(w, "Without network %s: ln e %s.\n", v.Network.Prefix, figure(v.Network.LogE))
 	}
 	fmt.Fprintln(w)
-	table(w, "GUARDRAIL", v.Findings, func(f *verdict.Finding) string { return f.Guardrail }, true, red, plain)
+	table(w, "GUARDRAIL", v.Findings, func(f *verdict.Finding) string {
+		if f.Direction != "" {
+			return f.Guardrail + " (" + f.Direction + ")"
+		}
+		return f.Guardrail
+	}, true, red, plain)
 	places := func(title string, customer bool) {
 		var rows []verdict.Finding
 		sessions := ev.Places

@@ -19,6 +19,8 @@ import (
 var experiments = []command{
 	{"aa", "[--world all]", "false rollbacks and false promotions, a look after every cell", labAA},
 	{"power", "[--ratio 2,5] [--share 50,10]", "failures and minutes to the verdict, beside an oracle and the classical ways", labPower},
+	{"late", "[--traffic 6,12]", "a harm whose failures are reported late, beside the same reported at once", labLate},
+	{"coverage", "[--alpha 0.05]", "confidence sequences, looked at again and again: how often they hold the truth", labCoverage},
 	{"silent", "", "canary clients that never boot: how often that is found, and falsely", labSilent},
 	{"forged", "", "sessions forged by one network: what they can move", labForged},
 	{"tenant", "", "one customer who is hurt: when the change is called, and who is named", labTenant},
@@ -158,7 +160,8 @@ func labPower(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 	f.StringVar(&shares, "share", "50,10,1", "`shares` of the canary in %, parted by commas")
 	f.Float64Var(&e.Rate, "failure-rate", 0.02, "the baseline's failure `probability` at most; it is less where traffic would be too thin")
 	f.Float64Var(&e.Sessions, "sessions", 400, "`sessions` a minute at least")
-	f.StringVar(&e.Delay, "delay", "none", fmt.Sprintf("`delay` of reports, one of %v", lab.Delays))
+	f.DurationVar(&e.Epoch, "epoch", time.Minute, "`length` of the groups in which sessions are compared, of which a minute is a multiple")
+	f.BoolVar(&e.Rivals, "rivals", true, "the classical ways, too; without them it takes half the time")
 	err := f.start(args, stderr, func() error {
 		var err, err2 error
 		e.Options = f.options
@@ -176,23 +179,71 @@ func labPower(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 	if err != nil {
 		return err
 	}
-	return printRows(f, stdout, rows, "ratio share power failures over_wald minutes over_oracle kayenta minutes naive minutes fixed failures kayenta_false low naive_false over_no_delay", func(r lab.PowerRow) string {
-		return fmt.Sprintf("%g\t%g\t%.3f\t%.1f\t%.2f\t%.0f\t%.2f\t%.2f\t%.0f\t%.2f\t%.0f\t%.2f\t%.0f\t%.2f\t%.2f\t%.2f\t%.3f", r.Ratio, r.Share, r.Power, r.Failures, r.OverWald, r.Minutes, r.OverOracle,
-			r.KayentaPower, r.KayentaMinutes, r.NaivePower, r.NaiveMinutes, r.FixedPower, r.FixedFailures, r.KayentaFalse, r.KayentaLow, r.NaiveFalse, r.PowerOverNoDelay)
+	return printRows(f, stdout, rows, "ratio share power failures over_wald se minutes over_oracle kayenta minutes naive minutes fixed failures kayenta_false low naive_false", func(r lab.PowerRow) string {
+		return fmt.Sprintf("%g\t%g\t%.3f\t%.1f\t%.3f\t%.3f\t%.0f\t%.2f\t%.2f\t%.0f\t%.2f\t%.0f\t%.2f\t%.0f\t%.2f\t%.2f\t%.2f", r.Ratio, r.Share, r.Power, r.Failures, r.OverWald, r.Error, r.Minutes, r.OverOracle,
+			r.KayentaPower, r.KayentaMinutes, r.NaivePower, r.NaiveMinutes, r.FixedPower, r.FixedFailures, r.KayentaFalse, r.KayentaLow, r.NaiveFalse)
 	})
 }
 
-func labSilent(ctx context.Context, args []string, stdout, stderr io.Writer) error {
-	f := newLabFlags("silent", 400, stderr)
-	if err := f.start(args, stderr, func() error { return f.options.Check() }); err != nil {
+func labLate(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	f := newLabFlags("late", 300, stderr)
+	e := lab.Late{}
+	var traffic string
+	f.Float64Var(&e.Alpha, "alpha", 0.01, "`bound` of the probability of a false rollback")
+	f.StringVar(&traffic, "traffic", "6,12", "failures that happen in six hours, in `multiples` of Wald's bound, parted by commas")
+	err := f.start(args, stderr, func() (err error) {
+		e.Options = f.options
+		if e.Traffic, err = numbers("traffic", traffic); err != nil {
+			return err
+		}
+		return e.Check()
+	})
+	if err != nil {
 		return err
 	}
-	e := lab.Silent{Options: f.options}
 	rows, err := e.Run(ctx)
 	if err != nil {
 		return err
 	}
-	return printRows(f, stdout, rows, "silence share counted rollouts found 99%_from to clients false_alarms 99%_from to", func(r lab.SilentRow) string {
+	return printRows(f, stdout, rows, "delay traffic rollouts told power 99%_from to no_delay over_no_delay 99%_from to oracle oracle_no_delay", func(r lab.LateRow) string {
+		return fmt.Sprintf("%s\t%g\t%d\t%.2f\t%.3f\t%.3f\t%.3f\t%.3f\t%.3f\t%.3f\t%.3f\t%.3f\t%.3f", r.Delay, r.Traffic, r.Rollouts, r.Told, r.Power, r.Lower, r.Upper, r.NoDelay,
+			r.Over, r.OverLower, r.OverUpper, r.Oracle, r.OracleAlone)
+	})
+}
+
+func labCoverage(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	f := newLabFlags("coverage", 10_000, stderr)
+	e := lab.Coverage{}
+	f.Float64Var(&e.Alpha, "alpha", 0.05, "`bound` of the probability that the truth is ever left out")
+	if err := f.start(args, stderr, func() error { e.Options = f.options; return e.Check() }); err != nil {
+		return err
+	}
+	rows, err := e.Run(ctx)
+	if err != nil {
+		return err
+	}
+	return printRows(f, stdout, rows, "sequence runs looks nominal covered 99%_from to", func(r lab.CoverageRow) string {
+		return fmt.Sprintf("%s\t%d\t%d\t%g\t%.4f\t%.4f\t%.4f", r.Sequence, r.Runs, r.Looks, r.Nominal, r.Covered, r.Lower, r.Upper)
+	})
+}
+
+// runPlain runs an experiment that has no flags but those of all, and prints its
+// rows.
+func runPlain[T any](f *labFlags, args []string, stdout, stderr io.Writer, run func() ([]T, error), header string, line func(r T) string) error {
+	if err := f.start(args, stderr, func() error { return f.options.Check() }); err != nil {
+		return err
+	}
+	rows, err := run()
+	if err != nil {
+		return err
+	}
+	return printRows(f, stdout, rows, header, line)
+}
+
+func labSilent(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	f := newLabFlags("silent", 400, stderr)
+	run := func() ([]lab.SilentRow, error) { e := lab.Silent{Options: f.options}; return e.Run(ctx) }
+	return runPlain(f, args, stdout, stderr, run, "silence share counted rollouts found 99%_from to clients false_alarms 99%_from to", func(r lab.SilentRow) string {
 		return fmt.Sprintf("%s\t%g\t%v\t%d\t%.4f\t%.4f\t%.4f\t%.0f\t%.4f\t%.4f\t%.4f", r.Silence, r.Share, r.Counted, r.Rollouts, r.Found, r.FoundLower, r.FoundUpper, r.FoundAt,
 			r.FalseAlarms, r.FalseAlarmsMin, r.FalseAlarmsMax)
 	})
@@ -200,47 +251,26 @@ func labSilent(ctx context.Context, args []string, stdout, stderr io.Writer) err
 
 func labForged(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	f := newLabFlags("forged", 400, stderr)
-	if err := f.start(args, stderr, func() error { return f.options.Check() }); err != nil {
-		return err
-	}
-	e := lab.Forged{Options: f.options}
-	rows, err := e.Run(ctx)
-	if err != nil {
-		return err
-	}
-	return printRows(f, stdout, rows, "attack ratio forged rollouts rolled_back promoted held honest_rolled_back promoted reasons", func(r lab.ForgedRow) string {
-		return fmt.Sprintf("%s\t%g\t%g\t%d\t%.3f\t%.3f\t%.3f\t%.3f\t%.3f\t%v", r.Attack, r.Ratio, r.Forged, r.Rollouts, r.Rollback, r.Promotion, r.Hold,
-			r.HonestRollback, r.HonestPromotion, r.Reasons)
+	run := func() ([]lab.ForgedRow, error) { e := lab.Forged{Options: f.options}; return e.Run(ctx) }
+	return runPlain(f, args, stdout, stderr, run, "attack ratio forged rollouts rolled_back promoted held honest_rolled_back promoted moved reasons", func(r lab.ForgedRow) string {
+		return fmt.Sprintf("%s\t%g\t%g\t%d\t%.3f\t%.3f\t%.3f\t%.3f\t%.3f\t%.3f\t%v", r.Attack, r.Ratio, r.Forged, r.Rollouts, r.Rollback, r.Promotion, r.Hold,
+			r.HonestRollback, r.HonestPromotion, r.Moved, r.Reasons)
 	})
 }
 
 func labTenant(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	f := newLabFlags("tenant", 100, stderr)
-	if err := f.start(args, stderr, func() error { return f.options.Check() }); err != nil {
-		return err
-	}
-	e := lab.Tenant{Options: f.options}
-	rows, err := e.Run(ctx)
-	if err != nil {
-		return err
-	}
-	return printRows(f, stdout, rows, "harm tenants share rollouts named false_discoveries after_failures most called after_failures most", func(r lab.TenantRow) string {
-		return fmt.Sprintf("%s\t%d\t%g\t%d\t%.3f\t%.4f\t%.1f\t%d\t%.3f\t%.1f\t%d", r.Harm, r.Customers, r.Share, r.Rollouts, r.Named, r.FDR, r.NamedAfter, r.NamedMost,
-			r.Called, r.CalledAfter, r.CalledMost)
+	run := func() ([]lab.TenantRow, error) { e := lab.Tenant{Options: f.options}; return e.Run(ctx) }
+	return runPlain(f, args, stdout, stderr, run, "harm tenants share rollouts named false_discoveries after_failures most called after_failures most within_20", func(r lab.TenantRow) string {
+		return fmt.Sprintf("%s\t%d\t%g\t%d\t%.3f\t%.4f\t%.1f\t%d\t%.3f\t%.1f\t%d\t%.3f", r.Harm, r.Customers, r.Share, r.Rollouts, r.Named, r.FDR, r.NamedAfter, r.NamedMost,
+			r.Called, r.CalledAfter, r.CalledMost, r.CalledSoon)
 	})
 }
 
 func labHeavy(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	f := newLabFlags("heavy", 200, stderr)
-	if err := f.start(args, stderr, func() error { return f.options.Check() }); err != nil {
-		return err
-	}
-	e := lab.Heavy{Options: f.options}
-	rows, err := e.Run(ctx)
-	if err != nil {
-		return err
-	}
-	return printRows(f, stdout, rows, "sender unit rollouts moved ln_e_moved_at_most", func(r lab.HeavyRow) string {
+	run := func() ([]lab.HeavyRow, error) { e := lab.Heavy{Options: f.options}; return e.Run(ctx) }
+	return runPlain(f, args, stdout, stderr, run, "sender unit rollouts moved ln_e_moved_at_most", func(r lab.HeavyRow) string {
 		return fmt.Sprintf("%s\t%s\t%d\t%.3f\t%.3g", r.Sender, r.Unit, r.Rollouts, r.Moved, r.LogEMost)
 	})
 }
