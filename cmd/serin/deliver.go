@@ -21,6 +21,7 @@ import (
 func (c *config) targets() ([]webhook.Target, error) {
 	var targets []webhook.Target
 	var faults []error
+	client := webhook.NewClient(c.WebhookAllow)
 	for i, t := range c.Tenants {
 		names := map[string]bool{}
 		for j, w := range t.Webhooks {
@@ -56,7 +57,7 @@ func (c *config) targets() ([]webhook.Target, error) {
 		}
 		for j, tc := range t.Tools {
 			where := fmt.Sprintf("tenants[%d].tools[%d]", i, j)
-			tool, err := tc.tool()
+			tool, err := tc.tool(client)
 			for _, fault := range unjoin(err) {
 				faults = append(faults, fmt.Errorf("%s.%w", where, fault))
 			}
@@ -65,7 +66,7 @@ func (c *config) targets() ([]webhook.Target, error) {
 			}
 			names[tc.Name] = true
 			if err == nil {
-				targets = append(targets, webhook.Target{Tenant: t.ID, Name: tc.Name, URL: tool.URL(), Act: tool.Act})
+				targets = append(targets, webhook.Target{Tenant: t.ID, Name: tc.Name, URL: tool.URL(), Teller: tool})
 			}
 		}
 	}
@@ -86,7 +87,7 @@ func unjoin(err error) []error {
 
 // tool returns the tool that is told verdicts by its own API. Secrets may stand
 // in files, so that the configuration holds none.
-func (c *toolConfig) tool() (*actuate.Tool, error) {
+func (c *toolConfig) tool(client webhook.Client) (*actuate.Tool, error) {
 	s := actuate.Settings{Kind: c.Kind, URL: c.URL, Token: c.Token, Repository: c.Repository, Project: c.Project, Environment: c.Environment, Report: c.Report,
 		Ref: c.Ref, Flag: c.Flag, Package: c.Package, Track: c.Track, KeyID: c.KeyID, Issuer: c.Issuer}
 	var faults []error
@@ -107,7 +108,7 @@ func (c *toolConfig) tool() (*actuate.Tool, error) {
 	if len(faults) > 0 {
 		return nil, errors.Join(faults...)
 	}
-	return actuate.New(s)
+	return actuate.New(s, client, nil)
 }
 
 // keepTrying is how long a rollback is worth telling.

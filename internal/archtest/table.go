@@ -14,7 +14,7 @@ type rule struct {
 
 var table = []rule{
 	{of: "cmd/serin", may: []string{"alerting/actuate", "alerting/alert", "alerting/alertmanager", "alerting/email", "alerting/pagerduty", "alerting/policy", "alerting/slack", "alerting/webhook", "analysis", "analysis/canary", "analysis/evalue", "analysis/judge", "analysis/lab", "analysis/openslo", "analysis/policyfile", "analysis/slo", "analysis/verdict", "analysis/yamlfile", "ingest", "ingest/dialect", "ingest/lane", "internal/api", "internal/bench/corpus", "internal/bench/load", "internal/event", "internal/plot", "internal/store/journal", "internal/store/segment", "internal/tenant"}},
-	{of: "alerting/actuate", may: []string{"analysis/verdict"}},
+	{of: "alerting/actuate", may: []string{"alerting/webhook", "analysis/verdict"}},
 	{of: "alerting/alert", may: []string{"analysis/verdict"}, standardOnly: true},
 	{of: "alerting/alertmanager", may: []string{"alerting/alert"}, standardOnly: true},
 	{of: "alerting/email", may: []string{"alerting/alert", "alerting/webhook"}},
