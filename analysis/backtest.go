@@ -2,10 +2,12 @@ package analysis
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"math"
+	"slices"
 
 	"serin.dev/serin/analysis/canary"
 	"serin.dev/serin/analysis/session"
@@ -32,7 +34,9 @@ func Backtest(ctx context.Context, s *segment.Store, tenantName, rollout string)
 		return nil, err
 	}
 	p.verdict = func(r Record) error {
-		again := p.test().Decide(canary.Question{At: r.At, Position: r.Position, Behind: r.Behind, Beside: r.Verdict.Confounded})
+		q := canary.Question{At: r.At, Position: r.Position, Behind: r.Behind, Beside: r.Verdict.Confounded, Budgets: r.Verdict.Budgets}
+		q.Spend = p.fold.spend(p.test(), q)
+		again := p.test().Decide(q)
 		again.Number = r.Verdict.Number
 		given, err := json.Marshal(r.Verdict)
 		if err != nil {
@@ -56,12 +60,16 @@ type replay struct {
 	tenant  tenant.ID
 	key     rolloutKey
 	app     string
-	records []Record
+	rollout canary.Rollout // as it was registered; of an objective none
+	own     []Record       // of the rollout
+	records []Record       // that are run, in their order
 	fold    *fold
-	command func(Record) Record  // what to apply in place of a command; nil: the command
-	verdict func(Record) error   // where a verdict was given
-	state   func(Record) error   // where a state of an objective was recorded; may be nil
-	time    func(received int64) // before the rows of a beacon are folded; may be nil
+	command func(Record) Record // what to apply in place of a command; nil: the command
+	verdict func(Record) error  // where a verdict was given
+	state   func(Record) error  // where a state of an objective was recorded; may be nil
+	// aftermath is called where the effect of a rollback was recorded; may be nil.
+	aftermath func(Record) error
+	time      func(received int64) // before the rows of a beacon are folded; may be nil
 }
 
 func newReplay(s *segment.Store, tenantName, rollout string) (*replay, error) {
@@ -78,9 +86,38 @@ func newReplay(s *segment.Store, tenantName, rollout string) (*replay, error) {
 	if len(p.records) == 0 || p.records[0].Rollout == nil {
 		return nil, fmt.Errorf("tenant %q, rollout %q: %w", tenantName, rollout, ErrNotFound)
 	}
-	p.app = p.records[0].Rollout.App
-	p.tenant, err = tenant.Stored(tenantName)
+	p.rollout, p.own = *p.records[0].Rollout, p.records
+	p.app = p.rollout.App
+	if p.tenant, err = tenant.Stored(tenantName); err != nil {
+		return nil, err
+	}
+	if slices.ContainsFunc(p.records, func(r Record) bool { return r.Rollout != nil && r.Rollout.Policy.Budget != nil }) {
+		err = p.widen()
+	}
 	return p, err
+}
+
+// widen has the replay run the records of all of the tenant's ledgers: what a
+// rollout spends of an error budget is in the book of an objective, which knows a
+// session that takes part in any rollout for longer.
+func (p *replay) widen() error {
+	p.records = nil
+	err := p.store.Ledgers(func(t, _ string, data []byte) error {
+		if t != p.key.Tenant {
+			return nil
+		}
+		var rs []Record
+		if err := json.Unmarshal(data, &rs); err != nil {
+			return err
+		}
+		p.records = append(p.records, rs...)
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("read ledgers of %s: %w", p.key.Tenant, err)
+	}
+	slices.SortStableFunc(p.records, func(a, b Record) int { return cmp.Or(cmp.Compare(a.Position, b.Position), cmp.Compare(a.At, b.At)) })
+	return nil
 }
 
 // test returns the rollout's test, as far as it has come.
@@ -92,16 +129,20 @@ func (p *replay) until(position uint64) error {
 		r := p.records[0]
 		p.records = p.records[1:]
 		if r.command() {
-			if p.command != nil {
+			if p.command != nil && r.ID == p.key.ID {
 				r = p.command(r)
 			}
 			p.fold.apply(r)
-		} else if r.Type == TypeVerdict && p.verdict != nil && p.test() != nil {
+		} else if r.Type == TypeVerdict && r.ID == p.key.ID && p.verdict != nil && p.test() != nil {
 			if err := p.verdict(r); err != nil {
 				return err
 			}
 		} else if r.Type == TypeSLOState && p.state != nil {
 			if err := p.state(r); err != nil {
+				return err
+			}
+		} else if r.Type == TypeAftermath && r.ID == p.key.ID && p.aftermath != nil {
+			if err := p.aftermath(r); err != nil {
 				return err
 			}
 		}

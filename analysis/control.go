@@ -34,6 +34,7 @@ type Record struct {
 	State      *verdict.SLOState     `json:"state,omitempty"`
 	Exception  *verdict.SLOException `json:"exception,omitempty"`
 	Restated   []slo.Restatement     `json:"restated,omitempty"`
+	Aftermath  *verdict.Aftermath    `json:"aftermath,omitempty"`
 }
 
 // Assigned counts the clients that were assigned to the arms of a rollout so far.
@@ -46,11 +47,27 @@ type Assigned struct {
 type Delivery struct {
 	Target  string `json:"target"`
 	Message string `json:"message"`
-	Outcome string `json:"outcome"` // delivered, expired, refused, overtaken; or replay: somebody wants it told again
+	Outcome string `json:"outcome"` // delivered, expired, refused, overtaken, rejected; or one of those below
 	Tries   int    `json:"tries,omitempty"`
 	Status  int    `json:"status,omitempty"` // HTTP's, of the last try
 	Who     string `json:"who,omitempty"`    // of a replay
+	// Rollback is the number of the verdict that is told, where that is a rollback.
+	// Such deliveries are in the rollout's ledger.
+	Rollback uint64 `json:"rollback,omitempty"`
+	Step     int    `json:"step,omitempty"` // of the rollback's ladder, from 1; 0: the target is on none
 }
+
+// The outcomes that end no telling.
+const (
+	Replay    = "replay"    // somebody wants a message told again
+	Escalated = "escalated" // a rollback went on to a step of its ladder, whose target is told from now on
+)
+
+// delivered is the outcome of what a receiver acknowledged.
+const delivered = "delivered"
+
+// acknowledges reports whether a receiver took a rollback.
+func (d *Delivery) acknowledges() bool { return d.Outcome == delivered && d.Rollback > 0 }
 
 // The types of records.
 const (
@@ -74,6 +91,8 @@ const (
 	TypeException   = "exception"
 	TypeRestatement = "restatement"
 	TypeSLOState    = "slo_state"
+	// TypeAftermath says that a delivered rollback has no effect, or has it now.
+	TypeAftermath = "aftermath"
 )
 
 // SLOLedger is the ID of a tenant's records on objectives. No rollout can have it.
@@ -91,7 +110,19 @@ func ParseRecord(data []byte) (Record, error) {
 // command reports whether the record changes a test, as against reporting on
 // one.
 func (r *Record) command() bool {
-	return slices.Contains([]string{TypeRollout, TypeStage, TypeOverride, TypeShadow, TypeEnd, TypeAssigned, TypeRelease, TypeObjectives, TypeException, TypeRestatement}, r.Type)
+	return r.Type == TypeDelivery && r.Delivery.acknowledges() || slices.Contains([]string{TypeRollout, TypeStage, TypeOverride, TypeShadow, TypeEnd, TypeAssigned, TypeRelease, TypeObjectives, TypeException, TypeRestatement}, r.Type)
+}
+
+// kept reports whether the record belongs in the ledger of its ID: it is a part of
+// what verdicts rest on, or of what became of a rollback.
+func (r *Record) kept() bool {
+	switch r.Type {
+	case TypeDelivery:
+		return r.Delivery.Rollback > 0
+	case TypeDocument, TypeRelease:
+		return false
+	}
+	return true
 }
 
 // rolloutKey names a rollout among all tenants.
@@ -136,9 +167,12 @@ func (f *fold) apply(r Record) {
 		if shadow != nil {
 			shadow.SetStage(min(r.Stage, len(shadow.Rollout.Stages)-1), r.At)
 		}
+	case TypeDelivery:
+		t.Deliver(r.At)
 	case TypeAssigned:
 		t.Assign(r.Assigned.Canary, r.Assigned.Baseline)
 	case TypeOverride:
+		t.Withdraw()
 		t.ForcedBy = r.Force
 		if r.Force.Decision == "" { // withdrawn
 			t.ForcedBy = nil

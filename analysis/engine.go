@@ -14,7 +14,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"sync"
 	"time"
 
@@ -74,6 +73,7 @@ type Engine struct {
 	delivered map[deliveryKey]Told    // the newest report on each
 	documents map[string]*documents   // by tenant
 	states    map[stateKey]*sloIssued
+	aftermath map[rolloutKey]*aftermath
 	asked     map[sloKey]int32 // minute up to which each objective was evaluated
 	changed   chan struct{}    // closed and replaced at every new verdict
 
@@ -119,7 +119,7 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 		o.Now = time.Now
 	}
 	e := &Engine{o: o, metrics: newMetricSet(), latest: map[rolloutKey]*issued{}, records: map[rolloutKey][]Record{},
-		ledgered: map[rolloutKey]int{}, recent: map[string]*ring{}, delivered: map[deliveryKey]Told{}, documents: map[string]*documents{}, states: map[stateKey]*sloIssued{}, asked: map[sloKey]int32{}, changed: make(chan struct{}), pending: map[batch.Partition]*batch.Batch{}}
+		ledgered: map[rolloutKey]int{}, recent: map[string]*ring{}, delivered: map[deliveryKey]Told{}, documents: map[string]*documents{}, states: map[stateKey]*sloIssued{}, aftermath: map[rolloutKey]*aftermath{}, asked: map[sloKey]int32{}, changed: make(chan struct{}), pending: map[batch.Partition]*batch.Batch{}}
 	cp, err := loadCheckpoint(o.Checkpoint)
 	if err != nil {
 		return nil, err
@@ -158,6 +158,12 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 // restore takes in one record of the control log at start.
 func (e *Engine) restore(r placed) {
 	k := rolloutKey{r.Tenant, r.ID}
+	if r.Type == TypeDelivery {
+		e.reported(r.Record)
+		if r.Delivery.Rollback > 0 && !r.command() {
+			e.records[k] = append(e.records[k], r.Record)
+		}
+	}
 	switch {
 	case r.command():
 		if r.Type == TypeShadow {
@@ -187,8 +193,9 @@ func (e *Engine) restore(r placed) {
 	case r.Type == TypeSLOState:
 		e.records[k] = append(e.records[k], r.Record)
 		e.states[stateKey{r.Tenant, r.State.SLO, r.State.Group}] = &sloIssued{recorded: *r.State, current: *r.State}
-	case r.Type == TypeDelivery:
-		e.reported(r.Record)
+	case r.Type == TypeAftermath:
+		e.records[k] = append(e.records[k], r.Record)
+		e.aftermath[k] = &aftermath{recorded: *r.Aftermath, current: *r.Aftermath}
 	}
 }
 
@@ -355,7 +362,7 @@ func (e *Engine) record(ctx context.Context, r Record) (uint64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("record %s of %s: %w", r.Type, r.ID, err)
 	}
-	if !slices.Contains([]string{TypeDelivery, TypeDocument, TypeRelease}, r.Type) { // which are no part of what verdicts rest on
+	if r.kept() {
 		k := rolloutKey{r.Tenant, r.ID}
 		e.records[k] = append(e.records[k], r)
 	}

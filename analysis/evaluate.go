@@ -27,6 +27,9 @@ func (e *Engine) evaluate(ctx context.Context, now time.Time) error {
 		if err := e.judge(ctx, k, t, now); err != nil {
 			return err
 		}
+		if err := e.followUp(ctx, k, t, now); err != nil {
+			return err
+		}
 		if err := e.retire(ctx, k, t, now); err != nil {
 			return err
 		}
@@ -37,7 +40,9 @@ func (e *Engine) evaluate(ctx context.Context, now time.Time) error {
 // judge asks one test for its verdict, and records it where it differs from the
 // last.
 func (e *Engine) judge(ctx context.Context, k rolloutKey, t *canary.Test, now time.Time) error {
-	v := t.Decide(canary.Question{At: now.UnixMilli(), Position: e.position, Behind: e.behind, Beside: e.beside(k)})
+	q := canary.Question{At: now.UnixMilli(), Position: e.position, Behind: e.behind, Beside: e.beside(k), Budgets: e.withheld(t)}
+	q.Spend = e.fold.spend(t, q)
+	v := t.Decide(q)
 	prev := e.latest[k]
 	if prev != nil && !transition(&prev.recorded, &v) {
 		v.Number = prev.recorded.Number
@@ -60,8 +65,7 @@ func (e *Engine) judge(ctx context.Context, k rolloutKey, t *canary.Test, now ti
 		e.metrics.verdict(v.Decision)
 	}
 	e.o.Logger.Info("verdict", "tenant", k.Tenant, "rollout", v.Rollout, "number", v.Number, "decision", v.Decision.String(), "shadow", v.Shadow, "sentence", v.Sentence)
-	close(e.changed)
-	e.changed = make(chan struct{})
+	e.wake()
 	return nil
 }
 

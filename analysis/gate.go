@@ -40,6 +40,30 @@ func (e *Engine) Gate(ctx context.Context, id tenant.ID, rollout string, stage *
 	return s, nil
 }
 
+// gateTarget stands for the gates where deliveries name a target.
+const gateTarget = "gate"
+
+func gateMessage(rollout string, number uint64) string {
+	return fmt.Sprintf("gate_%s_%d", rollout, number)
+}
+
+// Asked reports whether a tool asked a gate and was answered by the rollback of a
+// number.
+func (e *Engine) Asked(tenant, rollout string, number uint64) bool {
+	_, ok := e.Report(tenant, gateTarget, gateMessage(rollout, number))
+	return ok
+}
+
+// Answered keeps that a tool asked and was told a rollback, the first time: a tool
+// that takes no webhook acknowledges so.
+func (e *Engine) Answered(ctx context.Context, id tenant.ID, s verdict.Standing) error {
+	if s.State != verdict.StateRollback || s.Verdict == nil || s.Verdict.Number == 0 || e.Asked(id.String(), s.Verdict.Rollout, s.Verdict.Number) {
+		return nil
+	}
+	v := s.Verdict
+	return e.RecordDelivery(ctx, id.String(), v.Rollout, Delivery{Target: gateTarget, Message: gateMessage(v.Rollout, v.Number), Outcome: delivered, Tries: 1, Rollback: v.Number})
+}
+
 // GateWeight tells that the canary of a rollout now gets a share of the
 // traffic, in (0,1]. Where that is the share of the stage after one that was
 // promoted, the rollout moves to it; else nothing happens.

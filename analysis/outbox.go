@@ -49,9 +49,6 @@ func (e *Engine) Undelivered(tenant, target string, since time.Time, message fun
 	return all
 }
 
-// Replay is the outcome by which somebody asks for a message to be told again.
-const Replay = "replay"
-
 // Told is what is recorded of one delivery.
 type Told struct {
 	Rollout string    `json:"rollout"`
@@ -74,21 +71,100 @@ func (e *Engine) Deliveries(tenant string, since time.Time) []Told {
 	return all
 }
 
-// RecordDelivery keeps durably how the delivery of a message ended, or that it
-// is to be told again.
+// RecordDelivery keeps durably how the delivery of a message ended, that it is to
+// be told again, or that a rollback went on to the next step of its ladder.
 func (e *Engine) RecordDelivery(ctx context.Context, tenant, rollout string, d Delivery) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	r := Record{Type: TypeDelivery, Tenant: tenant, ID: rollout, At: e.o.Now().UnixMilli(), Position: e.position, Delivery: &d}
-	if _, err := e.record(ctx, r); err != nil {
+	if n := len(e.queue); n > 0 && r.command() {
+		r.Position = max(r.Position, e.queue[n-1].Position) // commands are applied in the order of the log
+	}
+	pos, err := e.record(ctx, r)
+	if err != nil {
 		return err
 	}
 	e.reported(r)
-	if d.Outcome == Replay {
-		close(e.changed)
-		e.changed = make(chan struct{})
+	switch {
+	case !r.command():
+	case len(e.queue) > 0:
+		e.queue = append(e.queue, placed{r, pos})
+	default:
+		e.apply(r)
+		e.control = pos
+	}
+	if d.Rollback > 0 || d.Outcome == Replay {
+		e.wake()
 	}
 	return nil
+}
+
+// wake tells those who wait that there may be something new. The caller holds mu.
+func (e *Engine) wake() {
+	close(e.changed)
+	e.changed = make(chan struct{})
+}
+
+// Report returns the newest report on the telling of a message to a target; ok is
+// false where there is none.
+func (e *Engine) Report(tenant, target, message string) (t Told, ok bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	t, ok = e.delivered[deliveryKey{tenant, target, message}]
+	return t, ok
+}
+
+// RolledBack is a rollback that stands: the verdicts of one rollout that say so up
+// to the newest one, with none between them that says otherwise.
+type RolledBack struct{ Verdicts []verdict.Verdict }
+
+// First returns the verdict by which the rollout was rolled back.
+func (r *RolledBack) First() *verdict.Verdict { return &r.Verdicts[0] }
+
+// RolledBack returns a tenant's rollbacks that stand and were given since a time,
+// sorted by rollout.
+func (e *Engine) RolledBack(tenant string, since time.Time) []RolledBack {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var all []RolledBack
+	for k, l := range e.latest {
+		if k.Tenant != tenant || l.recorded.Shadow || l.recorded.Decision != verdict.Rollback {
+			continue
+		}
+		if one := e.rolledBack(k); !one.First().IssuedAt.Before(since) {
+			all = append(all, one)
+		}
+	}
+	slices.SortFunc(all, func(a, b RolledBack) int { return cmp.Compare(a.First().Rollout, b.First().Rollout) })
+	return all
+}
+
+// rolledBack returns the rollback of a rollout whose newest verdict is one. The
+// caller holds mu.
+func (e *Engine) rolledBack(k rolloutKey) (one RolledBack) {
+	for _, r := range slices.Backward(e.records[k]) {
+		if r.Type != TypeVerdict {
+			continue
+		}
+		if r.Verdict.Decision != verdict.Rollback {
+			break
+		}
+		one.Verdicts = append(one.Verdicts, *r.Verdict)
+	}
+	slices.Reverse(one.Verdicts)
+	return one
+}
+
+// Stands returns the rollback of one rollout; ok is false where its newest verdict
+// is none.
+func (e *Engine) Stands(tenant, rollout string) (_ RolledBack, ok bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	k := rolloutKey{tenant, rollout}
+	if l := e.latest[k]; l == nil || l.recorded.Decision != verdict.Rollback {
+		return RolledBack{}, false
+	}
+	return e.rolledBack(k), true
 }
 
 // Newest returns the newest verdict that is recorded of a rollout, nil for none.
@@ -111,7 +187,7 @@ func (e *Engine) reported(r Record) {
 // told reports whether a message needs no more telling.
 func (e *Engine) told(k deliveryKey) bool {
 	t, ok := e.delivered[k]
-	return ok && t.Outcome != Replay
+	return ok && t.Outcome != Replay && t.Outcome != Escalated
 }
 
 // Changed returns a channel that is closed at the next new verdict.
@@ -119,4 +195,17 @@ func (e *Engine) Changed() <-chan struct{} {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.changed
+}
+
+// Began returns when the step of a rollback's ladder that tells a target began; ok
+// is false where it has not. The rollback is named by the number of its first verdict.
+func (e *Engine) Began(tenant, rollout string, number uint64, target string) (at time.Time, ok bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, r := range e.records[rolloutKey{tenant, rollout}] {
+		if r.Type == TypeDelivery && r.Delivery.Outcome == Escalated && r.Delivery.Rollback == number && r.Delivery.Target == target {
+			return time.UnixMilli(r.At).UTC(), true
+		}
+	}
+	return time.Time{}, false
 }

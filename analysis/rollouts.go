@@ -24,6 +24,8 @@ type Status struct {
 	// Shadow is the newest answer under a policy that is tried beside the
 	// active one, if any.
 	Shadow *verdict.Verdict `json:"shadow,omitempty"`
+	// Aftermath is what became of its rollback, once that was delivered.
+	Aftermath *verdict.Aftermath `json:"aftermath,omitempty"`
 	// Ended says that the rollout has ended: its verdict stays, its evidence is
 	// in the segments alone.
 	Ended bool `json:"ended,omitempty"`
@@ -38,6 +40,9 @@ func (e *Engine) Create(ctx context.Context, id tenant.ID, r canary.Rollout) (St
 		return Status{}, err
 	}
 	if err := r.Normalize(); err != nil {
+		return Status{}, err
+	}
+	if err := e.checkBudgets(id.String(), &r); err != nil {
 		return Status{}, err
 	}
 	k := rolloutKey{id.String(), r.ID}
@@ -65,7 +70,11 @@ func (e *Engine) SetStage(ctx context.Context, id tenant.ID, rollout string, sta
 	}
 	v := e.answer(k)
 	if stage > t.Stage && v.At(e.o.Now()) != verdict.Promote {
-		return Status{}, fmt.Errorf("stage %d: %w: the verdict for stage %d is %s", stage, ErrStage, t.Stage, v.At(e.o.Now()))
+		why := ""
+		if v.Reasons[0].Code == verdict.BudgetHolds {
+			why = ": " + v.Reasons[0].Text
+		}
+		return Status{}, fmt.Errorf("stage %d: %w: the verdict for stage %d is %s%s", stage, ErrStage, t.Stage, v.At(e.o.Now()), why)
 	}
 	if err := e.command(ctx, Record{Type: TypeStage, Tenant: k.Tenant, ID: k.ID, Stage: stage}); err != nil {
 		return Status{}, err
@@ -146,6 +155,9 @@ func (e *Engine) Shadow(ctx context.Context, id tenant.ID, rollout string, p *ca
 		if err != nil {
 			return Status{}, err
 		}
+		if err := e.checkBudgets(k.Tenant, &shadow); err != nil {
+			return Status{}, err
+		}
 		r.Rollout = &shadow
 	}
 	if err := e.command(ctx, r); err != nil {
@@ -191,6 +203,10 @@ func (e *Engine) status(k rolloutKey) Status {
 		return Status{Rollout: end.Rollout, Stage: end.Stage, Created: time.UnixMilli(end.Created).UTC(), Staged: time.UnixMilli(end.Staged).UTC(), Verdict: e.answer(k), Ended: true}
 	}
 	s := Status{Rollout: t.Rollout, Stage: t.Stage, Created: time.UnixMilli(t.Created).UTC(), Staged: time.UnixMilli(t.Staged).UTC(), Verdict: e.answer(k)}
+	if a := e.aftermath[k]; a != nil && t.Delivered != 0 {
+		c := a.current
+		s.Aftermath = &c
+	}
 	if l := e.latest[k.shadow()]; l != nil && e.fold.Tests[k.shadow()] != nil {
 		v := l.current // the next evaluation overwrites it
 		s.Shadow = &v

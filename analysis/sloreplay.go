@@ -2,7 +2,6 @@ package analysis
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -27,21 +26,10 @@ type ReplayedState struct {
 // known for longer.
 func BacktestSLO(ctx context.Context, s *segment.Store, tenantName, name string) ([]ReplayedState, error) {
 	p := &replay{store: s, key: rolloutKey{tenantName, SLOLedger}, fold: newFold()}
-	err := s.Ledgers(func(t, _ string, data []byte) error {
-		if t != tenantName {
-			return nil
-		}
-		var rs []Record
-		if err := json.Unmarshal(data, &rs); err != nil {
-			return err
-		}
-		p.records = append(p.records, rs...)
-		return nil
-	})
+	err := p.widen()
 	if err != nil {
-		return nil, fmt.Errorf("read ledgers of %s: %w", tenantName, err)
+		return nil, err
 	}
-	slices.SortStableFunc(p.records, func(a, b Record) int { return cmp.Or(cmp.Compare(a.Position, b.Position), cmp.Compare(a.At, b.At)) })
 	for _, r := range p.records {
 		for _, o := range r.Objectives {
 			if o.Name == name {

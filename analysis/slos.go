@@ -192,8 +192,7 @@ func (e *Engine) tell(ctx context.Context, k sloKey, s *verdict.SLOState, q slo.
 	}
 	e.states[stateKey{k.Tenant, k.Name, s.Group}] = &sloIssued{recorded: *s, current: *s}
 	e.o.Logger.Info("objective", "tenant", k.Tenant, "slo", k.Name, "group", s.Group, "number", s.Number, "data", s.Data.String(), "action", s.Action.String(), "sentence", s.Sentence)
-	close(e.changed)
-	e.changed = make(chan struct{})
+	e.wake()
 	return nil
 }
 

@@ -43,8 +43,12 @@ func Try(ctx context.Context, s *segment.Store, tenantName, rollout string, poli
 	if err != nil {
 		return d, err
 	}
-	recorded := *p.records[0].Rollout
-	would, err := canary.NewTest(tenantName, recorded, p.records[0].At).Under(policy)
+	if policy.Budget != nil {
+		if err := p.widen(); err != nil {
+			return d, err
+		}
+	}
+	would, err := canary.NewTest(tenantName, p.rollout, p.own[0].At).Under(policy)
 	if err != nil {
 		return d, fmt.Errorf("rollout %s: %w", rollout, err)
 	}
@@ -59,9 +63,11 @@ func Try(ctx context.Context, s *segment.Store, tenantName, rollout string, poli
 	look := func(at int64, behind bool) {
 		q := canary.Question{At: at, Behind: behind}
 		if t := p.test(); t != nil {
+			q.Spend = p.fold.spend(t, q)
 			note(&d.Given, t.Decide(q))
 		}
 		if t := p.fold.Tests[p.key.shadow()]; t != nil {
+			q.Spend = p.fold.spend(t, q)
 			note(&d.Would, t.Decide(q))
 		}
 		looked = at
@@ -113,9 +119,10 @@ func Explain(ctx context.Context, s *segment.Store, tenantName, rollout string) 
 	if err != nil {
 		return Evidence{}, err
 	}
-	records := p.records
 	var last verdict.Verdict
 	p.verdict = func(r Record) error { last = *r.Verdict; return nil }
+	var was verdict.Aftermath // as it was recorded last
+	p.aftermath = func(r Record) error { was = *r.Aftermath; return nil }
 	ended := false
 	p.command = func(r Record) Record {
 		if r.Type == TypeEnd {
@@ -130,9 +137,15 @@ func Explain(ctx context.Context, s *segment.Store, tenantName, rollout string) 
 	t := p.test()
 	if t.Now > last.IssuedAt.UnixMilli() && !ended {
 		number := last.Number
-		last = t.Decide(canary.Question{At: t.Now, Position: last.Position})
+		q := canary.Question{At: t.Now, Position: last.Position, Budgets: last.Budgets}
+		q.Spend = p.fold.spend(t, q)
+		last = t.Decide(q)
 		last.Number = number
 	}
-	return evidence(Status{Rollout: t.Rollout, Stage: t.Stage, Created: time.UnixMilli(t.Created).UTC(), Staged: time.UnixMilli(t.Staged).UTC(), Verdict: last, Ended: ended},
-		t, records, p.fold.Cells), nil
+	became := t.Aftermath(canary.Question{At: t.Now}, was.Ineffective)
+	if became != nil {
+		became.Number = was.Number
+	}
+	return evidence(Status{Rollout: t.Rollout, Stage: t.Stage, Created: time.UnixMilli(t.Created).UTC(), Staged: time.UnixMilli(t.Staged).UTC(), Verdict: last, Aftermath: became, Ended: ended},
+		t, p.own, p.fold.Cells), nil
 }

@@ -18,6 +18,7 @@ import (
 	"strings"
 	"time"
 
+	"serin.dev/serin/alerting/webhook"
 	"serin.dev/serin/analysis/verdict"
 )
 
@@ -40,14 +41,11 @@ type Settings struct {
 	TokenURL    string // Google Play: where access tokens are had; empty: Google's own
 }
 
-// Doer makes requests, within its own bounds of addresses and time.
-type Doer = interface {
-	Do(*http.Request) (*http.Response, error)
-}
-
-// Tool is told verdicts.
+// Tool is told verdicts. It is a [webhook.Teller].
 type Tool struct {
 	s   Settings
+	do  webhook.Client
+	now func() time.Time
 	act func(ctx context.Context, c *client, v *verdict.Verdict) error
 }
 
@@ -67,9 +65,13 @@ var kinds = map[string]struct {
 // Kinds returns the kinds of tools.
 func Kinds() []string { return slices.Sorted(maps.Keys(kinds)) }
 
-// New returns a tool; its error has all that is wrong with the settings, and
-// no secret.
-func New(s Settings) (*Tool, error) {
+// New returns a tool that is reached through a client, which has bounds of
+// addresses and time; its error has all that is wrong with the settings, and no
+// secret. Tokens are issued by now, which may be nil: time.Now.
+func New(s Settings, do webhook.Client, now func() time.Time) (*Tool, error) {
+	if now == nil {
+		now = time.Now
+	}
 	k, ok := kinds[s.Kind]
 	if !ok {
 		return nil, fmt.Errorf("kind: %q: want one of %v", s.Kind, Kinds())
@@ -118,16 +120,25 @@ func New(s Settings) (*Tool, error) {
 	if err := errors.Join(faults...); err != nil {
 		return nil, err
 	}
-	return &Tool{s, k.act}, nil
+	return &Tool{s, do, now, k.act}, nil
 }
 
 // URL is where the tool is.
 func (t *Tool) URL() string { return t.s.URL }
 
-// Act tells a verdict. It may be called again with the same one. A status that
-// is not 2xx is a [*StatusError].
-func (t *Tool) Act(ctx context.Context, do Doer, now time.Time, v *verdict.Verdict) error {
-	return t.act(ctx, &client{do, &t.s, now, http.Header{}}, v)
+// Tell implements [webhook.Teller] by the requests of the tool. It may be called
+// again with the same message. A status that is not 2xx is a [*StatusError]: what
+// a 410 would say of a webhook is not said of a tool.
+func (t *Tool) Tell(ctx context.Context, m webhook.Message) (webhook.Answer, error) {
+	err := t.act(ctx, &client{t.do, &t.s, t.now(), http.Header{}}, m.Verdict)
+	var status *StatusError
+	switch {
+	case err == nil:
+		return webhook.Answer{Status: http.StatusOK}, nil
+	case errors.As(err, &status):
+		return webhook.Answer{Status: status.Status}, err
+	}
+	return webhook.Answer{}, err
 }
 
 // StatusError is an answer that is none of success.
@@ -140,12 +151,9 @@ type StatusError struct {
 // it is not ours to keep.
 func (e *StatusError) Error() string { return fmt.Sprintf("%s: status %d", e.What, e.Status) }
 
-// HTTPStatus returns the status.
-func (e *StatusError) HTTPStatus() int { return e.Status }
-
 // client makes the requests of one telling.
 type client struct {
-	do     Doer
+	do     webhook.Client
 	s      *Settings
 	now    time.Time
 	header http.Header

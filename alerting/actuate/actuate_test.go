@@ -22,6 +22,7 @@ import (
 	"testing"
 	"time"
 
+	"serin.dev/serin/alerting/webhook"
 	"serin.dev/serin/analysis/verdict"
 )
 
@@ -138,12 +139,15 @@ func TestTools(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			url, got := tool(t, c.answers)
 			c.s.URL, c.s.TokenURL = url, url+"/token"
-			tl, err := New(c.s)
+			tl, err := New(c.s, http.DefaultClient, func() time.Time { return now })
 			if err != nil {
 				t.Fatal(err)
 			}
 			v := &verdict.Verdict{Rollout: "r1", App: "shop", Canary: "2.4.1", Number: 3, Decision: c.decision, Sentence: strings.Repeat("a", 300)}
-			err = tl.Act(t.Context(), http.DefaultClient, now, v)
+			answer, err := tl.Tell(t.Context(), webhook.Message{Verdict: v})
+			if told := answer.Status/100 == 2; told != (err == nil) {
+				t.Errorf("status %d with %v", answer.Status, err)
+			}
 			if c.fails == "" && err != nil || c.fails != "" && (err == nil || !strings.Contains(err.Error(), c.fails)) {
 				t.Errorf("%v, want %q", err, c.fails)
 			}
@@ -208,7 +212,7 @@ func TestSettings(t *testing.T) {
 		"key":       {Settings{Kind: "app_store", Package: "1", Issuer: "i", KeyID: "k", Key: []byte("x")}, []string{"key: want PEM"}},
 		"no report": {Settings{Kind: "launchdarkly", Project: "p", Environment: "e", Flag: "f", Token: "t", Report: "status"}, []string{"report:"}},
 	} {
-		_, err := New(c.s)
+		_, err := New(c.s, http.DefaultClient, nil)
 		if err == nil {
 			t.Errorf("%s: no fault", name)
 			continue

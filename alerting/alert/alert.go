@@ -122,11 +122,30 @@ type Alert struct {
 	Ended        time.Time `json:"ended"`          // the last time that it fired
 }
 
-// Key names an incident: at most one is open for each.
+// Key names an incident: at most one is open for each. It is one of an objective,
+// or of a condition of a rollout, which has no SLO and no cohort.
 type Key struct {
-	Tenant string `json:"tenant"`
-	SLO    string `json:"slo"`
-	Cohort string `json:"cohort,omitempty"` // value of the objective's group_by; empty: all traffic
+	Tenant    string `json:"tenant"`
+	SLO       string `json:"slo"`
+	Cohort    string `json:"cohort,omitempty"`    // value of the objective's group_by; empty: all traffic
+	Condition string `json:"condition,omitempty"` // such as [verdict.RollbackIneffective]
+	Rollout   string `json:"rollout,omitempty"`
+}
+
+// stream names what is told in order: an objective, or one condition.
+func (k Key) stream() string {
+	if k.Condition != "" {
+		return k.Condition + "/" + k.Rollout
+	}
+	return k.SLO
+}
+
+// dedup is the same for all that is told of an incident.
+func (k Key) dedup() string {
+	if k.Condition != "" {
+		return digest(k.Tenant, k.Condition, k.Rollout)
+	}
+	return digest(k.Tenant, k.SLO, k.Cohort)
 }
 
 // Incident is what fires of one objective and group.
@@ -134,6 +153,7 @@ type Incident struct {
 	Key
 	Service      string        `json:"service"`
 	App          string        `json:"app"`
+	Release      string        `json:"release,omitempty"`  // where the objective is grouped by release, or of a condition
 	Number       uint64        `json:"number"`             // of the opening, from 1; 0: it was never open
 	Severity     string        `json:"severity,omitempty"` // the highest of what fires; empty: it is not open
 	Last         string        `json:"last,omitempty"`     // severity when it was last open

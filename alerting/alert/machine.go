@@ -8,15 +8,18 @@ import (
 	"serin.dev/serin/analysis/verdict"
 )
 
-// formNoData is the form of alerts on missing data, whose name is what is missing.
-const formNoData = "no_data"
+// The forms of alerts that an objective's file does not name.
+const (
+	formNoData    = "no_data"   // missing data; the name is what is missing
+	formCondition = "condition" // of a rollout; the name is the condition's
+)
 
 // Observe takes in an evaluation. One that is not newer than the last one of its
 // objective and group is dropped: after a restart they may come again.
 func (b *Book) Observe(s *verdict.SLOState) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	k := Key{s.Tenant, s.SLO, s.Group}
+	k := Key{Tenant: s.Tenant, SLO: s.SLO, Cohort: s.Group}
 	in := b.incidents[k]
 	if in == nil {
 		if !noteworthy(s) {
@@ -29,6 +32,9 @@ func (b *Book) Observe(s *verdict.SLOState) {
 	}
 	in.Service, in.App, in.At, in.DataThrough, in.Completeness, in.Data = s.Service, s.App, s.At, s.DataThrough, s.Completeness, s.Data
 	in.Target, in.Remaining, in.Sentence = s.Target, s.Budget.Remaining, s.Sentence
+	if s.GroupBy == "release" {
+		in.Release = s.Group
+	}
 	all := burns(s, b.policy.NoData)
 	for i := range in.Alerts {
 		a := &in.Alerts[i]
@@ -40,6 +46,53 @@ func (b *Book) Observe(s *verdict.SLOState) {
 		in.step(u, signOf(s, &u, b.policy.Clear), b.policy)
 	}
 	in.settle(s.At)
+}
+
+// Hold takes in all conditions that hold at a time. Those that are open and not
+// among them end at once: who says that they do has looked for long enough.
+func (b *Book) Hold(conditions []verdict.Condition, at time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	at = at.UTC()
+	held := map[Key]bool{}
+	for i := range conditions {
+		c := &conditions[i]
+		k := Key{Tenant: c.Tenant, Condition: c.Name, Rollout: c.Rollout}
+		held[k] = true
+		in := b.incidents[k]
+		if in == nil {
+			in = &Incident{Key: k, Completeness: 1, Remaining: verdict.Unknown}
+			b.incidents[k] = in
+		}
+		in.App, in.Release, in.Sentence, in.At, in.DataThrough = c.App, c.Release, c.Sentence, at, at
+		in.step(verdict.Burn{Name: c.Name, Severity: c.Severity, Form: formCondition, LongRate: verdict.Unknown, ShortRate: verdict.Unknown, Burning: true,
+			WhenBreaching: true, WhenResolved: true, Targets: c.Targets}, burning, b.policy)
+		in.settle(at)
+	}
+	for k, in := range b.incidents {
+		if k.Condition != "" && !held[k] {
+			in.end(at)
+		}
+	}
+}
+
+// Keep ends the incidents of objectives that there are no more at a time.
+func (b *Book) Keep(there func(tenant, slo string) bool, at time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for k, in := range b.incidents {
+		if k.Condition == "" && in.State() != "resolved" && !there(k.Tenant, k.SLO) {
+			in.end(at.UTC())
+		}
+	}
+}
+
+// end ends all alerts of an incident.
+func (in *Incident) end(at time.Time) {
+	for i := range in.Alerts {
+		in.Alerts[i].idle(at)
+	}
+	in.settle(at)
 }
 
 // noteworthy reports whether an evaluation begins anything.

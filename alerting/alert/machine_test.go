@@ -61,7 +61,7 @@ func TestPhases(t *testing.T) {
 				}
 				b.Observe(s)
 				phase := Idle
-				if in := b.incidents[Key{"shop", "checkout", ""}]; in != nil && len(in.Alerts) > 0 {
+				if in := b.incidents[Key{Tenant: "shop", SLO: "checkout"}]; in != nil && len(in.Alerts) > 0 {
 					phase = in.Alerts[0].Phase
 				}
 				got += phase.String()[:1]
@@ -102,7 +102,7 @@ func TestTrickleEnds(t *testing.T) {
 		u.Burning = burning
 		b.Observe(state(i, u))
 	}
-	if in := b.incidents[Key{"shop", "checkout", ""}]; in.Severity != "" {
+	if in := b.incidents[Key{Tenant: "shop", SLO: "checkout"}]; in.Severity != "" {
 		t.Errorf("it is still open: %+v", in)
 	}
 }

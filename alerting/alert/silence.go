@@ -33,7 +33,7 @@ type Matcher struct {
 }
 
 // Labels are what a silence may go by.
-var Labels = []string{"slo", "cohort", "service", "app", "severity"}
+var Labels = []string{"slo", "cohort", "service", "app", "severity", "release", "condition", "rollout"}
 
 // ErrInvalid is what errors about a silence are that its maker can mend.
 var ErrInvalid = errors.New("invalid silence")
@@ -134,7 +134,8 @@ func (s *Silence) covers(in *Incident) bool {
 	}
 	for i := range s.Matchers {
 		m := &s.Matchers[i]
-		v := map[string]string{"slo": in.SLO, "cohort": in.Cohort, "service": in.Service, "app": in.App, "severity": in.Severity}[m.Label]
+		v := map[string]string{"slo": in.SLO, "cohort": in.Cohort, "service": in.Service, "app": in.App, "severity": in.Severity,
+			"release": in.Release, "condition": in.Condition, "rollout": in.Rollout}[m.Label]
 		if !m.matches(v) {
 			return false
 		}

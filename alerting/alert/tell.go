@@ -46,6 +46,7 @@ type Item struct {
 	Was          string        `json:"was,omitempty"` // severity that was told before
 	Service      string        `json:"service"`
 	App          string        `json:"app"`
+	Release      string        `json:"release,omitempty"`
 	Since        time.Time     `json:"since"` // of this severity
 	OpenedAt     time.Time     `json:"opened_at"`
 	ResolvedAt   time.Time     `json:"resolved_at,omitzero"`
@@ -94,9 +95,9 @@ func (b *Book) Tell(at time.Time) []Notification {
 			if in.Tenant != t.Tenant {
 				continue
 			}
-			stream := in.SLO
-			if t.Holds || t.Level {
-				stream = in.SLO + "/" + in.Cohort
+			stream := in.stream()
+			if (t.Holds || t.Level) && in.Condition == "" {
+				stream += "/" + in.Cohort
 			}
 			if groups[stream] == nil {
 				order = append(order, stream)
@@ -115,7 +116,7 @@ func (b *Book) Tell(at time.Time) []Notification {
 
 func (b *Book) sorted() []*Incident {
 	return slices.SortedFunc(maps.Values(b.incidents), func(x, y *Incident) int {
-		return cmp.Or(cmp.Compare(x.Tenant, y.Tenant), cmp.Compare(x.SLO, y.SLO), cmp.Compare(x.Cohort, y.Cohort))
+		return cmp.Or(cmp.Compare(x.Tenant, y.Tenant), cmp.Compare(x.SLO, y.SLO), cmp.Compare(x.Cohort, y.Cohort), cmp.Compare(x.Condition, y.Condition), cmp.Compare(x.Rollout, y.Rollout))
 	})
 }
 
@@ -205,7 +206,7 @@ func (in *Incident) item(e Event) Item {
 			}
 		}
 	}
-	return Item{Event: e, Key: in.Key, Dedup: digest(in.Tenant, in.SLO, in.Cohort), Number: in.Number, Severity: in.Severity, Service: in.Service, App: in.App,
+	return Item{Event: e, Key: in.Key, Dedup: in.dedup(), Number: in.Number, Severity: in.Severity, Service: in.Service, App: in.App, Release: in.Release,
 		OpenedAt: in.Opened, At: in.At, DataThrough: in.DataThrough, Completeness: in.Completeness, Data: in.Data,
 		Objective: in.Target, Remaining: in.Remaining, Sentence: in.Sentence, Alerts: alerts}
 }
@@ -238,10 +239,7 @@ func (b *Book) sweep(at time.Time) {
 	}
 	for k, in := range b.incidents {
 		if at.Sub(in.At) >= b.policy.Forget {
-			for i := range in.Alerts {
-				in.Alerts[i].idle(at)
-			}
-			in.settle(at)
+			in.end(at)
 		}
 		for name := range in.Told {
 			if !known[[2]string{in.Tenant, name}] {

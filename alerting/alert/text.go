@@ -10,10 +10,7 @@ import (
 
 // Title is one line on an item, without line breaks.
 func (it *Item) Title() string {
-	what := it.SLO
-	if it.Cohort != "" {
-		what += " of " + it.Cohort
-	}
+	what := it.Subject()
 	var title string
 	switch it.Event {
 	case Opened:
@@ -26,9 +23,24 @@ func (it *Item) Title() string {
 	return strings.Join(strings.Fields(title), " ")
 }
 
+// Subject names what the item is about: an objective, with its cohort, or a
+// condition, with its rollout.
+func (it *Item) Subject() string {
+	switch {
+	case it.Condition != "":
+		return strings.ReplaceAll(it.Condition, "_", " ") + ", " + it.Rollout
+	case it.Cohort != "":
+		return it.SLO + " of " + it.Cohort
+	}
+	return it.SLO
+}
+
 // cause says what fires, the first alert of it.
 func (it *Item) cause() string {
-	if len(it.Alerts) == 0 {
+	switch {
+	case it.Condition != "":
+		return it.Sentence
+	case len(it.Alerts) == 0:
 		return "an alert fires"
 	}
 	a := &it.Alerts[0]
@@ -48,6 +60,9 @@ func (it *Item) Lines() []string {
 	var lines []string
 	if it.Sentence != "" {
 		lines = append(lines, strings.Join(strings.Fields(it.Sentence), " "))
+	}
+	if it.Condition != "" {
+		return append(lines, fmt.Sprintf("rollout %s, release %s, app %s, tenant %s", it.Rollout, it.Release, it.App, it.Tenant))
 	}
 	for i := range it.Alerts {
 		a := &it.Alerts[i]

@@ -5,6 +5,7 @@ package alertmanager
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -19,6 +20,7 @@ import (
 	"time"
 
 	"serin.dev/serin/alerting/alert"
+	"serin.dev/serin/analysis/verdict"
 )
 
 // Resend is how often it is to be told at least; Alertmanager forgets what it is
@@ -35,6 +37,9 @@ const (
 	BurnName     = "SerinErrorBudgetBurn"
 	WatchdogName = "SerinWatchdog"
 )
+
+// conditionNames are those of conditions of rollouts.
+var conditionNames = map[string]string{verdict.RollbackUnacknowledged: "SerinRollbackUnacknowledged", verdict.RollbackIneffective: "SerinRollbackIneffective"}
 
 // maxAtOnce is how many alerts are sent in one request.
 const maxAtOnce = 500
@@ -61,7 +66,7 @@ type Target struct {
 }
 
 // own are the labels that Serin sets itself.
-var own = []string{"alertname", "tenant", "slo", "release", "cohort", "severity", "service", "app"}
+var own = []string{"alertname", "tenant", "slo", "release", "cohort", "severity", "service", "app", "rollout"}
 
 // Check reports what is wrong with the target.
 func (t *Target) Check() error {
@@ -97,11 +102,11 @@ func (t *Target) Alerts(items []alert.Item, now time.Time) []Alert {
 	var all []Alert
 	for i := range items {
 		it := &items[i]
-		a := Alert{Labels: t.labels(BurnName, it.Severity), StartsAt: it.Since, EndsAt: now.Add(Hold).UTC(), Annotations: map[string]string{
+		a := Alert{Labels: t.labels(cmp.Or(conditionNames[it.Condition], BurnName), it.Severity), StartsAt: it.Since, EndsAt: now.Add(Hold).UTC(), Annotations: map[string]string{
 			"summary": it.Title(), "description": strings.Join(it.Lines(), "\n"), "incident": it.Dedup, "number": strconv.FormatUint(it.Number, 10),
 			"opened_at": it.OpenedAt.Format(time.RFC3339), "data_through": it.DataThrough.Format(time.RFC3339),
 		}}
-		for name, v := range map[string]string{"slo": it.SLO, "cohort": it.Cohort, "service": it.Service, "app": it.App} {
+		for name, v := range map[string]string{"slo": it.SLO, "cohort": it.Cohort, "service": it.Service, "app": it.App, "release": it.Release, "rollout": it.Rollout} {
 			if v != "" {
 				a.Labels[name] = v
 			}

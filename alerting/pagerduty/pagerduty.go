@@ -2,6 +2,7 @@
 package pagerduty
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -89,8 +90,8 @@ func Body(n *alert.Notification) ([]byte, error) {
 			summary = string(r[:maxSummary])
 		}
 		e.Action, e.Client = "trigger", "Serin"
-		e.Payload = &payload{Summary: summary, Source: "serin/" + it.Tenant + "/" + it.SLO, Severity: severity(it.Severity), Timestamp: it.Since,
-			Component: it.Service, Group: it.App, Class: it.SLO, Details: it}
+		e.Payload = &payload{Summary: summary, Source: "serin/" + it.Tenant + "/" + cmp.Or(it.SLO, it.Rollout), Severity: severity(it.Severity), Timestamp: it.Since,
+			Component: it.Service, Group: it.App, Class: cmp.Or(it.SLO, it.Condition), Details: it}
 	}
 	data, err := json.Marshal(e)
 	if err != nil {

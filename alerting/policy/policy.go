@@ -36,7 +36,7 @@ func Overtaken(decision verdict.Decision, number uint64, newest *verdict.Verdict
 
 // dataOff are the leading reasons of holds that somebody should look at.
 var dataOff = []verdict.Code{verdict.SampleRatio, verdict.Stale, verdict.Override, verdict.Instruments, verdict.UnequalLoss,
-	verdict.Missing, verdict.Influence, verdict.Advisory}
+	verdict.Missing, verdict.Influence, verdict.Advisory, verdict.BudgetHolds}
 
 // leading returns the code of the first reason, empty where there is none.
 func leading(v *verdict.Verdict) verdict.Code {

@@ -65,7 +65,7 @@ func Body(n *alert.Notification) ([]byte, error) {
 		}
 	}
 	if more := len(n.Items) - len(blocks); more > 0 {
-		blocks = append(blocks, block{"section", &text{"mrkdwn", fmt.Sprintf("and %d more of %s", more, escape.Replace(n.SLO))}})
+		blocks = append(blocks, block{"section", &text{"mrkdwn", fmt.Sprintf("and %d more of %s", more, escape.Replace(n.Stream))}})
 	}
 	data, err := json.Marshal(struct {
 		Text   string  `json:"text"`

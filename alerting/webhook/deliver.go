@@ -87,7 +87,7 @@ func New(o Options) (*Deliverer, error) {
 		if err := t.Check(); err != nil {
 			return nil, fmt.Errorf("target %s of tenant %s: %w", t.Name, t.Tenant, err)
 		}
-		if len(t.Secrets) == 0 && t.Act == nil {
+		if len(t.Secrets) == 0 {
 			return nil, fmt.Errorf("target %s of tenant %s: secrets: none: want 1 to 4", t.Name, t.Tenant)
 		}
 	}
@@ -285,11 +285,6 @@ func (d *Deliverer) attempt(ctx context.Context, t Target, m Message) (status in
 	start := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
-	if t.Act != nil {
-		status, err := d.act(ctx, t, m)
-		metrics.GetOrCreateHistogram(d.label("serin_webhook_attempt_seconds", t)).UpdateDuration(start)
-		return status, 0, err
-	}
 	var a Answer
 	if t.Teller != nil {
 		a, err = t.Teller.Tell(ctx, m)
@@ -304,19 +299,6 @@ func (d *Deliverer) attempt(ctx context.Context, t Target, m Message) (status in
 		metrics.GetOrCreateHistogram(d.label("serin_webhook_attempt_seconds", t)).UpdateDuration(start)
 	}
 	return a.Status, a.After, err
-}
-
-// act makes one try of a target with an API of its own. An answer that is none of
-// success is an error; what a 410 would say of a webhook is not said of a tool.
-func (d *Deliverer) act(ctx context.Context, t Target, m Message) (status int, err error) {
-	if err = t.Act(ctx, d.o.Client, d.o.Now(), m.Verdict); err == nil {
-		return http.StatusOK, nil
-	}
-	var answered interface{ HTTPStatus() int }
-	if errors.As(err, &answered) {
-		status = answered.HTTPStatus()
-	}
-	return status, err
 }
 
 // retryAfter reads the header, as seconds or a date, within bounds; 0 where

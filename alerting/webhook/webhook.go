@@ -7,7 +7,6 @@
 package webhook
 
 import (
-	"context"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -58,10 +57,7 @@ type Target struct {
 	Tenant, Name, URL string
 	Secrets           []Secret // the first is the newest; several while one is rotated
 	Format            Format   // empty: Standard
-	// Act tells a verdict by a tool's own API, in place of a signed message. It
-	// may be called again with the same verdict.
-	Act    func(ctx context.Context, client Client, now time.Time, v *verdict.Verdict) error `json:"-"`
-	Teller Teller                                                                            // tells its messages instead; URL, secrets and format are of no use then
+	Teller            Teller   `json:"-"` // tells its messages instead; URL, secrets and format are of no use then
 }
 
 // Check reports what is wrong with the target's URL and secrets.

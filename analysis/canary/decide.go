@@ -20,6 +20,11 @@ type Question struct {
 	Behind   bool   // the journal holds rows that the test has not folded in time
 	// Beside are the other changes that are under way on the app, sorted.
 	Beside []string
+	// Budgets are the policy's objectives whose error budget lets no stage go on, by
+	// name; Spend is what the rollout spent of its own part of one, nil where the
+	// policy has none.
+	Budgets []verdict.Withheld
+	Spend   *verdict.Spend
 }
 
 // Decide answers for the current stage. Number is left 0: it belongs to the
@@ -29,7 +34,8 @@ type Question struct {
 // stays; a person's decision goes before the evidence; a sample ratio that is
 // not as planned forbids to judge metrics; harm goes before the deadline, and
 // proof of safety before it, too, for a tool that was slow to ask. What rests on
-// one network is neither.
+// one network is neither. An error budget keeps back a promote, a person's too,
+// and nothing else: an exception from it is a record of its own.
 func (t *Test) Decide(q Question) verdict.Verdict {
 	r := &t.Rollout
 	p := &r.Policy
@@ -38,7 +44,7 @@ func (t *Test) Decide(q Question) verdict.Verdict {
 		Canary: r.Canary, Baseline: r.Baseline, Stage: t.Stage, Weight: stage.Weight, Policy: r.Digest(), PolicyName: p.Name, Revision: p.Revision,
 		IssuedAt: time.UnixMilli(q.At).UTC(), ValidUntil: time.UnixMilli(q.At + p.Lease.ms()).UTC(), Position: q.Position,
 		Sessions: arms(t.Sessions), LogNeeded: math.Log(1 / p.Alpha), LogERatio: verdict.Bound(t.Ratio.LogE())}
-	v.Confounded = q.Beside
+	v.Confounded, v.Budgets, v.Spend = q.Beside, q.Budgets, q.Spend
 	if p.Allocation == AllocationFree {
 		v.Observational = "sessions come to the arms in ways that nobody planned, so that who takes the change up first differs in more than the change"
 	}
@@ -58,6 +64,9 @@ func (t *Test) Decide(q Question) verdict.Verdict {
 	case s.harmed() && !s.harmIsOnes:
 		say(verdict.Rollback, verdict.Harm, "the evidence of harm reached %.3g, over the %.3g that alpha %g asks for",
 			math.Exp(min(s.harm, 300)), 1/p.Alpha, p.Alpha)
+	case overspent(q.Spend) && !s.harmIsOnes && (s.fault == nil || s.fault.Code != verdict.SampleRatio):
+		say(verdict.Rollback, verdict.Overspent, "it spent %.3g %% of the error budget of %s by its excess, at least %.3g %%, and may spend %.3g %%",
+			100*float64(q.Spend.Excess)/q.Spend.Allowed, q.Spend.SLO, 100*float64(q.Spend.Lo)/q.Spend.Allowed, 100*q.Spend.Limit/q.Spend.Allowed)
 	case s.fault != nil && !s.late:
 		say(verdict.Hold, s.fault.Code, "%s", s.fault.Text)
 	case s.safe():
@@ -83,7 +92,12 @@ func (t *Test) Decide(q Question) verdict.Verdict {
 	default:
 		say(verdict.Hold, verdict.Evidence, "not proven yet: %v", s.missing)
 	}
-	if v.Decision == verdict.Hold && t.ForcedBy == nil && !s.late {
+	if v.Decision == verdict.Promote && len(q.Budgets) > 0 {
+		held := v.Reasons
+		v.Reasons = nil
+		say(verdict.Hold, verdict.BudgetHolds, "%s", q.Budgets[0].Why)
+		v.Reasons = append(v.Reasons, held...)
+	} else if v.Decision == verdict.Hold && t.ForcedBy == nil && !s.late {
 		t.outlook(&v, q)
 	}
 	t.Latch(&v)

@@ -1,6 +1,7 @@
 package canary
 
 import (
+	"encoding/json"
 	"maps"
 	"math"
 	"regexp"
@@ -88,30 +89,48 @@ type Guardrail struct {
 // critical reports whether harm of the guardrail rolls back.
 func (g *Guardrail) critical() bool { return g.Critical == nil || *g.Critical }
 
+// GobEncode writes the guardrail as JSON: gob leaves out what a pointer points to
+// where that is zero, so that one that is not critical would be read as one that is.
+func (g Guardrail) GobEncode() ([]byte, error) {
+	type plain Guardrail
+	return json.Marshal(plain(g))
+}
+
+// GobDecode reads what GobEncode wrote.
+func (g *Guardrail) GobDecode(b []byte) error {
+	type plain Guardrail
+	return json.Unmarshal(b, (*plain)(g))
+}
+
 // Policy says how much proof is needed. The zero value of each field means its
 // default.
 type Policy struct {
-	Name         string               `json:"name,omitempty"`       // of a policy that the server keeps: fields left out are taken from it
-	Revision     int                  `json:"version,omitempty"`    // of the policy of that name, from 1
-	Alpha        float64              `json:"alpha"`                // bound of the false-rollback probability of the whole rollout; 0.01
-	Beta         float64              `json:"beta"`                 // bound of the false-promotion probability of each guardrail; 0.05
-	RatioAlpha   float64              `json:"ratio_alpha"`          // level of the tests of the data: the sample ratio and losses, each; 0.001
-	Tenancy      string               `json:"tenancy"`              // whose traffic counts; production
-	Strata       []string             `json:"strata"`               // of platform, device, network, country, os, browser; platform and device
-	Tenants      string               `json:"tenants,omitempty"`    // the column that names the customer within the app: env; none
-	Allocation   string               `json:"allocation,omitempty"` // planned or free; planned
-	Influence    string               `json:"influence,omitempty"`  // hold or ignore, where one network decides; hold
-	Epoch        Duration             `json:"epoch"`                // length of the groups in which sessions are compared; 5s
-	SilenceAfter Duration             `json:"silence_after"`        // a session that said nothing after its exposure for this long is silent; 30s
-	ReportAfter  Duration             `json:"report_after"`         // age at which it is looked at what a session reported and lost; 2m
-	Settle       Duration             `json:"settle"`               // time after a change of weight in which the sample ratio is not tested; 60s
-	Lease        Duration             `json:"lease"`                // how long a promote may be acted on; 60s
-	OnDeadline   string               `json:"on_deadline"`          // rollback or hold, where the stage does not say; rollback
-	Retire       Duration             `json:"retire"`               // time after a rollback, or the last stage's promote, at which the rollout ends; 24h
-	MaxAge       Duration             `json:"max_age"`              // age at which it ends whatever the verdict; 720h
-	Unchecked    []string             `json:"unchecked,omitempty"`  // losses in which the arms may differ, such as no_inp where the change is of what one interacts with
-	Guardrails   map[string]Guardrail `json:"guardrails"`           // by name; a name left out has its default
-	Stages       []Stage              `json:"stages,omitempty"`     // of rollouts that name none
+	Name         string   `json:"name,omitempty"`       // of a policy that the server keeps: fields left out are taken from it
+	Revision     int      `json:"version,omitempty"`    // of the policy of that name, from 1
+	Alpha        float64  `json:"alpha"`                // bound of the false-rollback probability of the whole rollout; 0.01
+	Beta         float64  `json:"beta"`                 // bound of the false-promotion probability of each guardrail; 0.05
+	RatioAlpha   float64  `json:"ratio_alpha"`          // level of the tests of the data: the sample ratio and losses, each; 0.001
+	Tenancy      string   `json:"tenancy"`              // whose traffic counts; production
+	Strata       []string `json:"strata"`               // of platform, device, network, country, os, browser; platform and device
+	Tenants      string   `json:"tenants,omitempty"`    // the column that names the customer within the app: env; none
+	Allocation   string   `json:"allocation,omitempty"` // planned or free; planned
+	Influence    string   `json:"influence,omitempty"`  // hold or ignore, where one network decides; hold
+	Epoch        Duration `json:"epoch"`                // length of the groups in which sessions are compared; 5s
+	SilenceAfter Duration `json:"silence_after"`        // a session that said nothing after its exposure for this long is silent; 30s
+	ReportAfter  Duration `json:"report_after"`         // age at which it is looked at what a session reported and lost; 2m
+	Settle       Duration `json:"settle"`               // time after a change of weight in which the sample ratio is not tested; 60s
+	Lease        Duration `json:"lease"`                // how long a promote may be acted on; 60s
+	// EffectiveWithin is the time that a delivered rollback has before sessions that
+	// still start on the canary are alerted of; 10m.
+	EffectiveWithin Duration             `json:"effective_within,omitempty"`
+	OnDeadline      string               `json:"on_deadline"`         // rollback or hold, where the stage does not say; rollback
+	Retire          Duration             `json:"retire"`              // time after a rollback, or the last stage's promote, at which the rollout ends; 24h
+	MaxAge          Duration             `json:"max_age"`             // age at which it ends whatever the verdict; 720h
+	Unchecked       []string             `json:"unchecked,omitempty"` // losses in which the arms may differ, such as no_inp where the change is of what one interacts with
+	SLOs            []string             `json:"slos,omitempty"`      // objectives whose error budgets must let a stage go on
+	Budget          *BudgetLimit         `json:"budget,omitempty"`    // the rollout's own part of an error budget
+	Guardrails      map[string]Guardrail `json:"guardrails"`          // by name; a name left out has its default
+	Stages          []Stage              `json:"stages,omitempty"`    // of rollouts that name none
 }
 
 // defaultGuardrail has the share of alpha and the margin of each guardrail.
@@ -184,6 +203,7 @@ func (p Policy) Over(base Policy) Policy {
 	setLength(&out.ReportAfter, p.ReportAfter)
 	setLength(&out.Settle, p.Settle)
 	setLength(&out.Lease, p.Lease)
+	setLength(&out.EffectiveWithin, p.EffectiveWithin)
 	setLength(&out.Retire, p.Retire)
 	setLength(&out.MaxAge, p.MaxAge)
 	if p.Strata != nil {
@@ -195,6 +215,13 @@ func (p Policy) Over(base Policy) Policy {
 	if p.Unchecked != nil {
 		out.Unchecked = p.Unchecked
 	}
+	if p.SLOs != nil {
+		out.SLOs = p.SLOs
+	}
+	if p.Budget != nil {
+		out.Budget = p.Budget
+	}
+	out.SLOs = slices.Clone(out.SLOs)
 	out.Unchecked = slices.Clone(out.Unchecked)
 	out.Strata, out.Stages = slices.Clone(out.Strata), slices.Clone(out.Stages)
 	out.Guardrails = maps.Clone(base.Guardrails)
@@ -293,6 +320,7 @@ func (p *Policy) check(c *checker, path string) {
 		{"report_after", &p.ReportAfter, 2 * time.Minute, time.Second, session.TTL * time.Millisecond},
 		{"lease", &p.Lease, time.Minute, time.Second, 24 * time.Hour},
 		{"settle", &p.Settle, time.Minute, 0, 24 * time.Hour},
+		{"effective_within", &p.EffectiveWithin, time.Duration(defaultEffect), time.Minute, 24 * time.Hour},
 		{"retire", &p.Retire, 24 * time.Hour, time.Minute, 90 * 24 * time.Hour},
 		{"max_age", &p.MaxAge, 30 * 24 * time.Hour, time.Hour, 365 * 24 * time.Hour},
 	} {
@@ -306,6 +334,7 @@ func (p *Policy) check(c *checker, path string) {
 	choose(c, path+"on_deadline", &p.OnDeadline, DeadlineRollback, DeadlineHold)
 	choose(c, path+"allocation", &p.Allocation, AllocationPlanned, AllocationFree)
 	choose(c, path+"influence", &p.Influence, InfluenceHold, InfluenceIgnore)
+	p.checkBudgets(c, path)
 	p.checkGuardrails(c, path+"guardrails")
 }
 

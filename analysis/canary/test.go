@@ -66,6 +66,13 @@ type Test struct {
 
 	Trace Trace // the evidence over time
 
+	// Starts are the app's sessions of the last hour and the canary's among them, by
+	// their start. Delivered is when a receiver took the rollback, in Unix ms, and
+	// Reference what started before it; 0: none did.
+	Starts    []StartMinute
+	Delivered int64
+	Reference verdict.Starts
+
 	ForcedBy *Force // a person's decision, if any
 	Latched  bool   // rolled back, for good
 	Why      verdict.Reason
@@ -202,7 +209,11 @@ func (t *Test) SetStage(stage int, at int64) {
 // again it would be of an arm by the share of back then, and fail for sure.
 func (t *Test) Enter(s *session.Session, b *batch.Batch, lo int) {
 	canary, ok := t.Rollout.Arm(batch.ParseArms(b.Text(batch.Arms, lo)), event.Release(b.Text(batch.Release, lo)))
-	if !ok || b.Text(batch.Tenancy, lo) != t.Rollout.Policy.Tenancy {
+	if b.Text(batch.Tenancy, lo) != t.Rollout.Policy.Tenancy {
+		return
+	}
+	t.start(b.Time(lo), b.Received(lo), ok && canary)
+	if !ok {
 		return
 	}
 	if b.Received(lo)-b.Time(lo) > session.TTL {

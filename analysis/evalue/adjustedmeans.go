@@ -180,3 +180,19 @@ func zRadius(n, g, alpha float64) float64 {
 func normalLogMixture(s, v, rho float64) float64 {
 	return (math.Log(rho/(v+rho)) + s*s/(v+rho)) / 2
 }
+
+// MixtureRadius returns the half width of a two-sided confidence sequence for a sum
+// of variance v, in standard deviations, with the normal mixture that is tightest
+// at the variance tuned (Robbins, 1970; Howard et al., 2021, proposition 5). It
+// holds at all v at once with probability at least 1-alpha where the sum is normal,
+// and approximately where it is nearly so. v must not be negative, tuned above 0
+// and alpha in (0,1); at v = 0 it is 0, as there is nothing to be wrong about.
+func MixtureRadius(v, tuned, alpha float64) float64 {
+	if !(v >= 0 && tuned > 0 && alpha > 0 && alpha < 1) {
+		panic(fmt.Sprintf("BUG: variance %v, tuned %v, alpha %v", v, tuned, alpha))
+	}
+	if v == 0 {
+		return 0
+	}
+	return zRadius(v, normalRho(tuned, alpha), alpha)
+}

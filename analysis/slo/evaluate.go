@@ -80,7 +80,7 @@ func (b *Book) Evaluate(tenant string, q Question, fn func(*verdict.SLOState)) e
 		return err
 	}
 	o := &b.Objective
-	s := verdict.SLOState{Version: 1, Tenant: tenant, SLO: o.Name, Service: o.Service, App: o.App, At: f.at, DataThrough: f.through, Position: q.Position,
+	s := verdict.SLOState{Version: 1, Tenant: tenant, SLO: o.Name, GroupBy: o.GroupBy, Service: o.Service, App: o.App, At: f.at, DataThrough: f.through, Position: q.Position,
 		Target: o.Target, Unit: o.Unit, Method: o.Method, Digest: f.digest, Alerts: make([]verdict.Burn, len(o.Alerts))}
 	s.Completeness = b.completeness(f.to)
 	s.Budget.From, s.Budget.To, s.Budget.Restated = f.from, f.until, b.Restated

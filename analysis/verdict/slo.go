@@ -99,6 +99,7 @@ type SLOState struct {
 	Tenant  string `json:"tenant"`
 	SLO     string `json:"slo"`             // name of the objective, unique within the tenant
 	Group   string `json:"group,omitempty"` // value of the objective's group_by, such as a release; empty: all
+	GroupBy string `json:"-"`               // the column that Group is of; it is the objective's, and in no record
 	Service string `json:"service"`
 	App     string `json:"app"`
 	Number  uint64 `json:"number"`
@@ -176,6 +177,28 @@ type SLOIncident struct {
 	Severity string    `json:"severity"` // the highest of its alerts
 	Since    time.Time `json:"since"`    // of the evaluation at which the first alert of it burned, none before
 	Alerts   []string  `json:"alerts"`   // names of those that burn
+}
+
+// Withheld is an objective whose error budget lets no stage go on.
+type Withheld struct {
+	SLO    string `json:"slo"`
+	Action Action `json:"action"` // approval or freeze
+	Why    string `json:"why"`
+}
+
+// Spend is what a rollout spent of an error budget by its excess: the bad units of
+// its canary beyond what the same units would have had at the rate of its baseline
+// in the same hours and strata.
+type Spend struct {
+	SLO      string  `json:"slo"`
+	Allowed  float64 `json:"allowed"`  // bad units of a whole window, at the traffic of it so far
+	Limit    float64 `json:"limit"`    // of those the rollout may spend
+	Bad      int64   `json:"bad"`      // units of the canary
+	Compared int64   `json:"compared"` // units of the canary with a baseline beside them
+	Excess   Bound   `json:"excess"`   // null: nothing was comparable
+	Lo       Bound   `json:"excess_lo"`
+	Hi       Bound   `json:"excess_hi"`         // ends of a confidence sequence: they hold at all looks at once
+	Refused  string  `json:"refused,omitempty"` // why nothing is decided on it yet
 }
 
 // SLOException lets a pipeline pass an error budget for a time. It is recorded

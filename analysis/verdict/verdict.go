@@ -62,6 +62,8 @@ const (
 	Missing     Code = "missing"               // one arm's sessions report less than the other's, or lose more
 	Influence   Code = "influence"             // without one network the verdict would be another
 	Advisory    Code = "advisory_harm"         // a guardrail that is not critical is harmed
+	BudgetHolds Code = "error_budget"          // the error budget of an objective lets no stage go on
+	Overspent   Code = "budget_spent"          // the rollout spent more of an error budget than it may
 )
 
 // Reason says why, for machines and for people.
@@ -217,6 +219,10 @@ type Verdict struct {
 	Losses     []Loss    `json:"losses,omitempty"` // how alike the arms are measured
 	Network    Network   `json:"network"`
 	Outlook    *Outlook  `json:"outlook,omitempty"` // of a hold
+	// Budgets are the objectives of the policy whose error budget lets no stage go on,
+	// and Spend is what the rollout spent of its own part of one, where it has one.
+	Budgets []Withheld `json:"budgets,omitempty"`
+	Spend   *Spend     `json:"spend,omitempty"`
 	// Confounded are the other changes that are under way on the app: what is
 	// found of one may be the other's doing. Arms that are drawn independently
 	// make it a matter of what both do together.

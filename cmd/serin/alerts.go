@@ -27,6 +27,9 @@ import (
 // tenants, which it must not keep.
 type evaluator interface {
 	EvaluateSLOs(ctx context.Context, fn func(*verdict.SLOState)) error
+	// Conditions returns the conditions of rollouts that hold. Where it is complete,
+	// what is not among them, or was not evaluated, is over.
+	Conditions() (all []verdict.Condition, complete bool)
 }
 
 // alerts keeps the book of alerts in a file of its own, and tells what is in it.
@@ -131,8 +134,18 @@ func (a *alerts) evaluate(ctx context.Context, ev evaluator) {
 func (a *alerts) round(ctx context.Context, ev evaluator) error {
 	ctx, cancel := context.WithTimeout(ctx, a.every)
 	defer cancel()
-	if err := ev.EvaluateSLOs(ctx, a.book.Observe); err != nil {
+	conditions, complete := ev.Conditions()
+	seen := map[[2]string]bool{}
+	err := ev.EvaluateSLOs(ctx, func(s *verdict.SLOState) {
+		seen[[2]string{s.Tenant, s.SLO}] = true
+		a.book.Observe(s)
+	})
+	if err != nil {
 		return err
+	}
+	if complete {
+		a.book.Hold(conditions, time.Now())
+		a.book.Keep(func(tenant, slo string) bool { return seen[[2]string{tenant, slo}] }, time.Now())
 	}
 	a.order.Lock()
 	news := a.book.Tell(time.Now())
@@ -142,7 +155,7 @@ func (a *alerts) round(ctx context.Context, ev evaluator) error {
 	a.order.Unlock()
 	for _, n := range news {
 		for _, it := range n.Items {
-			a.logger.Info("incident", "event", it.Event, "tenant", it.Tenant, "slo", it.SLO, "cohort", it.Cohort, "severity", it.Severity, "target", n.Target)
+			a.logger.Info("incident", "event", it.Event, "tenant", it.Tenant, "about", it.Subject(), "severity", it.Severity, "target", n.Target)
 			metrics.GetOrCreateCounter(fmt.Sprintf("serin_alert_events_total{tenant=%q,target=%q,event=%q}", it.Tenant, n.Target, it.Event)).Inc()
 		}
 	}

@@ -60,6 +60,18 @@ func backtest(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 		fmt.Fprintf(stdout, "%3d  %-8s  %-22s  ln e %8.3f  canary %7d  baseline %7d  %s\n", r.Again.Number, r.Again.Decision,
 			r.Again.Reasons[0].Code, float64(r.Again.LogEHarm), r.Again.Sessions.Canary, r.Again.Sessions.Baseline, same)
 	}
+	effects, err := analysis.BacktestAftermath(ctx, s, *tenantName, rest[0])
+	if err != nil {
+		return err
+	}
+	for _, r := range effects {
+		same := "equal"
+		if !r.Equal {
+			same = "DIFFERS: given " + r.Given.Sentence
+			differ++
+		}
+		fmt.Fprintf(stdout, "%s  rollback ineffective: %v  canary %d of %d  %s\n", r.Given.Through.Format(time.RFC3339), r.Again.Ineffective, r.Again.After.Canary, r.Again.After.All, same)
+	}
 	fmt.Fprintf(stdout, "%d verdicts recomputed, %d differ\n", len(replayed), differ)
 	if differ > 0 {
 		return exit(1)

@@ -71,6 +71,8 @@ type tenantConfig struct {
 	Webhooks []webhookConfig `yaml:"webhooks,omitempty"`
 	Alerts   []alertConfig   `yaml:"alerts,omitempty"` // who is told of incidents
 	Tools    []toolConfig    `yaml:"tools,omitempty"`  // told verdicts by their own APIs
+	// Escalation is what becomes of a rollback that no receiver acknowledges.
+	Escalation escalationConfig `yaml:"escalation,omitempty"`
 	// Objectives are OpenSLO files, or folders of them.
 	Objectives []string `yaml:"objectives,omitempty"`
 	Policies   []string `yaml:"policies,omitempty"` // files of policies that rollouts may name; paths are relative to where serin runs
@@ -223,6 +225,9 @@ func (c *config) directory() (*tenant.Directory, error) {
 	}
 	if _, aerr := c.alertTargets(); aerr != nil {
 		faults = append(faults, aerr)
+	}
+	if _, lerr := c.ladders(); lerr != nil {
+		faults = append(faults, lerr)
 	}
 	return d, errors.Join(append(faults, err)...)
 }

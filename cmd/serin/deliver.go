@@ -21,6 +21,7 @@ import (
 func (c *config) targets() ([]webhook.Target, error) {
 	var targets []webhook.Target
 	var faults []error
+	client := webhook.NewClient(c.WebhookAllow)
 	for i, t := range c.Tenants {
 		names := map[string]bool{}
 		for j, w := range t.Webhooks {
@@ -56,7 +57,7 @@ func (c *config) targets() ([]webhook.Target, error) {
 		}
 		for j, tc := range t.Tools {
 			where := fmt.Sprintf("tenants[%d].tools[%d]", i, j)
-			tool, err := tc.tool()
+			tool, err := tc.tool(client)
 			for _, fault := range unjoin(err) {
 				faults = append(faults, fmt.Errorf("%s.%w", where, fault))
 			}
@@ -65,7 +66,7 @@ func (c *config) targets() ([]webhook.Target, error) {
 			}
 			names[tc.Name] = true
 			if err == nil {
-				targets = append(targets, webhook.Target{Tenant: t.ID, Name: tc.Name, URL: tool.URL(), Act: tool.Act})
+				targets = append(targets, webhook.Target{Tenant: t.ID, Name: tc.Name, URL: tool.URL(), Teller: tool})
 			}
 		}
 	}
@@ -86,7 +87,7 @@ func unjoin(err error) []error {
 
 // tool returns the tool that is told verdicts by its own API. Secrets may stand
 // in files, so that the configuration holds none.
-func (c *toolConfig) tool() (*actuate.Tool, error) {
+func (c *toolConfig) tool(client webhook.Client) (*actuate.Tool, error) {
 	s := actuate.Settings{Kind: c.Kind, URL: c.URL, Token: c.Token, Repository: c.Repository, Project: c.Project, Environment: c.Environment, Report: c.Report,
 		Ref: c.Ref, Flag: c.Flag, Package: c.Package, Track: c.Track, KeyID: c.KeyID, Issuer: c.Issuer}
 	var faults []error
@@ -107,7 +108,7 @@ func (c *toolConfig) tool() (*actuate.Tool, error) {
 	if len(faults) > 0 {
 		return nil, errors.Join(faults...)
 	}
-	return actuate.New(s)
+	return actuate.New(s, client, nil)
 }
 
 // keepTrying is how long a rollback is worth telling.
@@ -117,6 +118,7 @@ const keepTrying = 24 * time.Hour
 type outbox struct {
 	engine  *analysis.Engine
 	targets []webhook.Target
+	ladders map[string]policy.Ladder // by tenant
 }
 
 // messageID names the telling of a verdict to one target; rollouts are never
@@ -137,17 +139,32 @@ func (o outbox) Undelivered(_ context.Context, tenant, target string) ([]webhook
 		}
 	}
 	name := func(v *verdict.Verdict) string { return messageID(target, v) }
+	message := func(v *verdict.Verdict) error {
+		body, err := webhook.Payload(format, name(v), v)
+		ms = append(ms, webhook.Message{ID: name(v), Stream: tenant + "/" + v.Rollout, Time: v.IssuedAt,
+			Number: v.Number, Decision: v.Decision, Verdict: v, ExpiresAt: v.ValidUntil, Urgent: v.Decision == verdict.Rollback, Body: body})
+		return err
+	}
+	if o.on(tenant, target) > 0 { // told of what escalates to it, and of nothing else
+		for _, r := range o.engine.RolledBack(tenant, time.Now().Add(-keepTrying)) {
+			v := r.First()
+			if told, ok := o.engine.Report(tenant, target, name(v)); !ok || told.Outcome != analysis.Escalated && told.Outcome != analysis.Replay {
+				continue
+			}
+			if err := message(v); err != nil {
+				return nil, err
+			}
+		}
+		return ms, nil
+	}
 	for _, g := range o.engine.Undelivered(tenant, target, time.Now().Add(-keepTrying), name) {
 		v := g.Verdict
 		if !policy.Worth(g.Previous, &v) {
 			continue
 		}
-		body, err := webhook.Payload(format, name(&v), &v)
-		if err != nil {
+		if err := message(&v); err != nil {
 			return nil, err
 		}
-		ms = append(ms, webhook.Message{ID: name(&v), Stream: tenant + "/" + v.Rollout, Time: v.IssuedAt,
-			Number: v.Number, Decision: v.Decision, Verdict: &v, ExpiresAt: v.ValidUntil, Urgent: v.Decision == verdict.Rollback, Body: body})
 	}
 	return ms, nil
 }
@@ -155,12 +172,21 @@ func (o outbox) Undelivered(_ context.Context, tenant, target string) ([]webhook
 // Record implements [webhook.Outbox].
 func (o outbox) Record(ctx context.Context, tenant, target string, m webhook.Message, r webhook.Report) error {
 	_, rollout := m.Key()
-	return o.engine.RecordDelivery(ctx, tenant, rollout, analysis.Delivery{Target: target, Message: m.ID, Outcome: string(r.Outcome), Tries: r.Tries, Status: r.Status})
+	d := analysis.Delivery{Target: target, Message: m.ID, Outcome: string(r.Outcome), Tries: r.Tries, Status: r.Status, Step: o.on(tenant, target)}
+	if m.Decision == verdict.Rollback {
+		d.Rollback = m.Number
+	}
+	return o.engine.RecordDelivery(ctx, tenant, rollout, d)
 }
 
 // Overtaken implements [webhook.Outbox].
-func (o outbox) Overtaken(tenant, _ string, m webhook.Message) bool {
+func (o outbox) Overtaken(tenant, target string, m webhook.Message) bool {
 	_, rollout := m.Key()
+	if o.on(tenant, target) > 0 {
+		r, stands := o.engine.Stands(tenant, rollout)
+		told, _ := o.engine.Report(tenant, target, m.ID)
+		return !stands || told.Outcome != analysis.Replay && o.acknowledged(tenant, &r)
+	}
 	return policy.Overtaken(m.Decision, m.Number, o.engine.Newest(tenant, rollout))
 }
 

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strconv"
 	"text/tabwriter"
 	"time"
 
@@ -29,11 +30,14 @@ func (d deliveries) List(ctx context.Context, e *analysis.Engine, id tenant.ID) 
 		if t.Tenant != id.String() {
 			continue
 		}
-		ms, err := outbox{e, d.s.targets}.Undelivered(ctx, t.Tenant, t.Name)
+		ms, err := outbox{e, d.s.targets, d.s.ladders}.Undelivered(ctx, t.Tenant, t.Name)
 		if err != nil {
 			return nil, err
 		}
 		for _, m := range ms {
+			if on := (outbox{e, d.s.targets, d.s.ladders}).on(t.Tenant, t.Name); on > 0 {
+				continue // which is listed as it was recorded: escalated
+			}
 			_, rollout := m.Key()
 			all = append(all, analysis.Told{Rollout: rollout, At: m.Time, Delivery: analysis.Delivery{Target: t.Name, Message: m.ID, Outcome: waiting}})
 		}
@@ -90,9 +94,13 @@ func deliveriesCommand(ctx context.Context, args []string, stdout, stderr io.Wri
 			return json.NewEncoder(stdout).Encode(list.Deliveries)
 		}
 		w := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
-		fmt.Fprintln(w, "AT\tROLLOUT\tTARGET\tOUTCOME\tTRIES\tSTATUS\tMESSAGE")
+		fmt.Fprintln(w, "AT\tROLLOUT\tTARGET\tSTEP\tOUTCOME\tTRIES\tSTATUS\tMESSAGE")
 		for _, d := range list.Deliveries {
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%d\t%s\n", d.At.Format(time.RFC3339), d.Rollout, d.Target, d.Outcome, d.Tries, d.Status, d.Message)
+			step := "-"
+			if d.Step > 0 {
+				step = strconv.Itoa(d.Step)
+			}
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%d\t%s\n", d.At.Format(time.RFC3339), d.Rollout, d.Target, step, d.Outcome, d.Tries, d.Status, d.Message)
 		}
 		return w.Flush()
 	case "replay":

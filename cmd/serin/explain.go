@@ -160,6 +160,25 @@ func printEvidence(w io.Writer, ev *analysis.Evidence, chart *plot.Chart, width 
 		v.Number, v.Decision, v.IssuedAt.Format(time.RFC3339), policy, ev.Stage+1, len(ev.Rollout.Stages), 100*v.Weight, ended, figure(v.LogEHarm), v.LogNeeded, figure(v.LogERatio)), width) {
 		fmt.Fprintln(w, l)
 	}
+	for _, b := range v.Budgets {
+		for _, l := range wrap(fmt.Sprintf("Error budget: %s.", b.Why), width) {
+			fmt.Fprintln(w, l)
+		}
+	}
+	if v.Spend != nil {
+		for _, l := range wrap(spending(v.Spend), width) {
+			fmt.Fprintln(w, l)
+		}
+	}
+	if a := ev.Aftermath; a != nil {
+		mark, end := "", ""
+		if a.Ineffective {
+			mark, end = red, plain
+		}
+		for _, l := range wrap(fmt.Sprintf("%s ln e that it has no effect %s, alerted of at %.3g.", a.Sentence, figure(a.LogE), a.Needed), width) {
+			fmt.Fprintf(w, "%s%s%s\n", mark, l, end)
+		}
+	}
 	if v.Network.Judged && v.Network.Prefix != "" {
 		fmt.Fprintf(w, "Without network %s: ln e %s.\n", v.Network.Prefix, figure(v.Network.LogE))
 	}
@@ -219,6 +238,16 @@ func printEvidence(w io.Writer, ev *analysis.Evidence, chart *plot.Chart, width 
 		h := &ev.Shadows[i]
 		fmt.Fprintf(w, "%3d  %s  stage %d  %-8s  %s  (shadow of policy %s)\n", h.Number, h.IssuedAt.Format("2006-01-02 15:04:05"), h.Stage, h.Decision, h.Reasons[0].Code, cmp.Or(h.PolicyName, h.Policy))
 	}
+}
+
+// spending says what a rollout spent of its own part of an error budget.
+func spending(s *verdict.Spend) string {
+	text := fmt.Sprintf("Of the %s bad that the budget of %s allows in a window the rollout may spend %s; its excess is %s (%s to %s), of %d bad.",
+		figure(verdict.Bound(math.Round(s.Allowed))), s.SLO, figure(verdict.Bound(math.Round(s.Limit))), figure(s.Excess), figure(s.Lo), figure(s.Hi), s.Bad)
+	if s.Refused != "" {
+		text += " Nothing is decided on it: " + s.Refused + "."
+	}
+	return text
 }
 
 // table prints findings, those to blame marked.

@@ -37,7 +37,10 @@ func (c *config) objectives() (analysis.Objectives, []openslo.Note, error) {
 
 // states gives the newest states of an analysis' objectives to alerting. While it
 // catches up with the journal it gives none: what they say may be over.
-type states struct{ engine *analysis.Engine }
+type states struct {
+	engine *analysis.Engine
+	s      *server
+}
 
 // EvaluateSLOs implements [evaluator].
 func (s states) EvaluateSLOs(_ context.Context, fn func(*verdict.SLOState)) error {
@@ -48,6 +51,14 @@ func (s states) EvaluateSLOs(_ context.Context, fn func(*verdict.SLOState)) erro
 		fn(&one)
 	}
 	return nil
+}
+
+// Conditions implements [evaluator].
+func (s states) Conditions() (all []verdict.Condition, complete bool) {
+	if !s.engine.Ready() {
+		return nil, false
+	}
+	return append(s.s.unacknowledged(s.engine), s.engine.Ineffective()...), true
 }
 
 // readObjectives reads files, and all YAML files of folders, which may refer to

@@ -16,6 +16,7 @@ import (
 
 	"github.com/VictoriaMetrics/metrics"
 
+	"serin.dev/serin/alerting/policy"
 	"serin.dev/serin/alerting/webhook"
 	"serin.dev/serin/analysis"
 	"serin.dev/serin/analysis/openslo"
@@ -37,6 +38,7 @@ type server struct {
 	logger   *slog.Logger
 	tenants  *tenant.Directory
 	targets  []webhook.Target
+	ladders  map[string]policy.Ladder // of rollbacks that nobody acknowledges, by tenant
 	policies analysis.Policies
 	slos     analysis.Objectives
 	alerts   *alerts
@@ -65,11 +67,15 @@ const (
 
 // newServer opens the journal and listens; nothing is served before run.
 func newServer(ctx context.Context, c config, logger *slog.Logger) (_ *server, err error) {
-	s := &server{c: c, logger: logger, failed: make(chan error, 1), evaluator: func(e *analysis.Engine) evaluator { return states{e} }}
+	s := &server{c: c, logger: logger, failed: make(chan error, 1)}
+	s.evaluator = func(e *analysis.Engine) evaluator { return states{e, s} }
 	if s.tenants, err = c.directory(); err != nil {
 		return nil, fmt.Errorf("configuration:\n%w", err)
 	}
 	if s.targets, err = c.targets(); err != nil {
+		return nil, fmt.Errorf("configuration:\n%w", err)
+	}
+	if s.ladders, err = c.ladders(); err != nil {
 		return nil, fmt.Errorf("configuration:\n%w", err)
 	}
 	if s.policies, err = c.policies(); err != nil {
@@ -243,7 +249,7 @@ func (s *server) controlOnce(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	deliverer, err := webhook.New(webhook.Options{Targets: s.targets, Outbox: outbox{engine, s.targets}, Allow: s.c.WebhookAllow, Logger: s.logger.With("part", "webhook")})
+	deliverer, err := webhook.New(webhook.Options{Targets: s.targets, Outbox: outbox{engine, s.targets, s.ladders}, Allow: s.c.WebhookAllow, Logger: s.logger.With("part", "webhook")})
 	if err != nil {
 		return err
 	}
@@ -254,6 +260,11 @@ func (s *server) controlOnce(ctx context.Context) error {
 	wg.Go(func() {
 		if err := deliverer.Run(ctx); err != nil {
 			cancel(fmt.Errorf("deliver webhooks: %w", err))
+		}
+	})
+	wg.Go(func() {
+		if err := s.escalate(ctx, engine); err != nil {
+			cancel(fmt.Errorf("escalate rollbacks: %w", err))
 		}
 	})
 	wg.Go(func() { s.keepLive(ctx, engine) })

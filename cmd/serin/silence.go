@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -48,7 +49,7 @@ func alertsCommand(ctx context.Context, args []string, stdout, stderr io.Writer)
 				since, severity = a.Since, a.Severity
 			}
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", v.State, severity, v.SLO, orDash(v.Cohort), since.Format(time.RFC3339), orDash(v.Silenced), v.Sentence)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", v.State, severity, cmp.Or(v.SLO, v.Condition), orDash(cmp.Or(v.Cohort, v.Rollout)), since.Format(time.RFC3339), orDash(v.Silenced), v.Sentence)
 	}
 	return w.Flush()
 }

@@ -94,6 +94,18 @@ func (a *API) standing(r *http.Request, scope tenant.Scope, stage *int) (verdict
 	return s, k
 }
 
+// answered keeps that a tool was answered rollback. What cannot be kept is answered
+// all the same: the next answer is kept then.
+func (a *API) answered(r *http.Request, k tenant.Capability, s verdict.Standing) {
+	e := a.o.Engine()
+	if e == nil || s.State != verdict.StateRollback {
+		return
+	}
+	if err := e.Answered(r.Context(), k.Tenant, s); err != nil {
+		a.o.Logger.Error("that a tool asked cannot be kept", "tenant", k.Tenant.String(), "rollout", k.Rollout, "error", err)
+	}
+}
+
 // stageOf reads the query's stage; nil where there is none.
 func stageOf(r *http.Request) (*int, error) {
 	text := r.URL.Query().Get("stage")
@@ -109,8 +121,10 @@ func stageOf(r *http.Request) (*int, error) {
 
 func (a *API) gateNative(w http.ResponseWriter, r *http.Request) {
 	stage, err := stageOf(r)
-	s, _ := a.standing(r, tenant.ScopeGate, stage)
-	if err != nil {
+	s, k := a.standing(r, tenant.ScopeGate, stage)
+	if err == nil {
+		a.answered(r, k, s)
+	} else {
 		s = verdict.Standing{State: verdict.StateUnknown, Why: err.Error()}
 	}
 	a.told(write(w, http.StatusOK, gate.Native(s)))
@@ -136,7 +150,8 @@ func (a *API) gatePrometheus(w http.ResponseWriter, r *http.Request) {
 	q, err := gate.ParseQuery(r.FormValue("query"))
 	var body []byte
 	if err == nil {
-		s, _ := a.standing(r, tenant.ScopeGate, q.Stage)
+		s, k := a.standing(r, tenant.ScopeGate, q.Stage)
+		a.answered(r, k, s)
 		body, err = gate.Prometheus(s, q, at)
 	}
 	status := http.StatusOK
@@ -174,6 +189,9 @@ func (a *API) gateFlagger(w http.ResponseWriter, r *http.Request) {
 	status := http.StatusConflict
 	if gate.Flagger(hook, s) {
 		status = http.StatusOK
+	}
+	if hook == gate.RollbackHook {
+		a.answered(r, k, s)
 	}
 	w.WriteHeader(status)
 	// Flagger puts what an answer says in the canary's events.
@@ -226,7 +244,8 @@ func (a *API) kayentaResult(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusNotFound, "not_found", err.Error())
 		return
 	}
-	s, _ := a.standing(r, tenant.ScopeGate, x.Stage)
+	s, k := a.standing(r, tenant.ScopeGate, x.Stage)
+	a.answered(r, k, s)
 	a.told(write(w, http.StatusOK, gate.Kayenta(x, s, a.o.Now())))
 }
 

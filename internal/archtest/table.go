@@ -14,9 +14,9 @@ type rule struct {
 
 var table = []rule{
 	{of: "cmd/serin", may: []string{"alerting/actuate", "alerting/alert", "alerting/alertmanager", "alerting/email", "alerting/pagerduty", "alerting/policy", "alerting/slack", "alerting/webhook", "analysis", "analysis/canary", "analysis/evalue", "analysis/judge", "analysis/lab", "analysis/openslo", "analysis/policyfile", "analysis/slo", "analysis/verdict", "analysis/yamlfile", "ingest", "ingest/dialect", "ingest/lane", "internal/api", "internal/bench/corpus", "internal/bench/load", "internal/event", "internal/plot", "internal/store/journal", "internal/store/segment", "internal/tenant"}},
-	{of: "alerting/actuate", may: []string{"analysis/verdict"}},
+	{of: "alerting/actuate", may: []string{"alerting/webhook", "analysis/verdict"}},
 	{of: "alerting/alert", may: []string{"analysis/verdict"}, standardOnly: true},
-	{of: "alerting/alertmanager", may: []string{"alerting/alert"}, standardOnly: true},
+	{of: "alerting/alertmanager", may: []string{"alerting/alert", "analysis/verdict"}, standardOnly: true},
 	{of: "alerting/email", may: []string{"alerting/alert", "alerting/webhook"}},
 	{of: "alerting/gate", may: []string{"analysis/judge", "analysis/verdict"}},
 	{of: "alerting/pagerduty", may: []string{"alerting/alert", "alerting/webhook", "analysis/verdict"}},
@@ -30,7 +30,7 @@ var table = []rule{
 	{of: "analysis/lab", may: []string{"analysis/canary", "analysis/evalue", "analysis/judge", "analysis/session", "analysis/verdict", "internal/event", "internal/store/batch", "internal/tenant"}},
 	{of: "analysis/policyfile", may: []string{"analysis/canary", "analysis/yamlfile"}},
 	{of: "analysis/openslo", may: []string{"analysis/session", "analysis/slo", "analysis/verdict", "analysis/yamlfile", "internal/event"}},
-	{of: "analysis/slo", may: []string{"analysis/session", "analysis/verdict", "internal/event", "internal/store/batch"}},
+	{of: "analysis/slo", may: []string{"analysis/evalue", "analysis/session", "analysis/verdict", "internal/event", "internal/store/batch"}},
 	{of: "analysis/yamlfile"},
 	{of: "analysis/cell", may: []string{"analysis/session", "analysis/sketch", "internal/event", "internal/store/batch"}},
 	{of: "analysis/session", may: []string{"internal/event", "internal/store/batch"}},

@@ -1,0 +1,165 @@
+package analysis
+
+import (
+	"errors"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"serin.dev/serin/analysis/canary"
+	"serin.dev/serin/analysis/slo"
+	"serin.dev/serin/analysis/verdict"
+)
+
+// flagRollout is of two stages, and names the objective whose budget guards it.
+func flagRollout() canary.Rollout {
+	long := canary.Duration(40 * time.Hour)
+	return canary.Rollout{ID: "r", App: "shop", Change: "flag/x", Canary: "on", Baseline: "off", Stages: []canary.Stage{{Weight: 0.1, Deadline: long}, {Weight: 0.3, Deadline: long}},
+		Policy: canary.Policy{SLOs: []string{"errors"}}}
+}
+
+// TestBudgetHoldsStage has an error budget run out under a rollout that is promoted.
+func TestBudgetHoldsStage(t *testing.T) {
+	h := newHouse(t)
+	h.stop()
+	h.slos = Objectives{"t": {shopObjective()}}
+	h.start()
+	r := flagRollout()
+	r.Policy.SLOs = []string{"errors", "absent"}
+	r.Policy.Budget = &canary.BudgetLimit{SLO: "gone", Spend: "10%"}
+	if _, err := h.e.Create(t.Context(), owner(t), r); !errors.Is(err, canary.ErrInvalid) || !strings.Contains(err.Error(), `policy.slos: "absent": want one of errors`) || !strings.Contains(err.Error(), `policy.budget.slo: "gone": want one of errors`) {
+		t.Errorf("%v", err)
+	}
+	if _, err := h.e.Create(t.Context(), owner(t), flagRollout()); err != nil {
+		t.Fatal(err)
+	}
+	decide := func(decision string) {
+		t.Helper()
+		if _, err := h.e.Override(t.Context(), owner(t), "r", canary.Force{Decision: decision, Who: "ann", Why: "a test"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	is := func(d verdict.Decision, code verdict.Code) {
+		t.Helper()
+		h.until(d.String()+" for "+string(code), func(s Status) bool { return s.Verdict.Decision == d && s.Verdict.Reasons[0].Code == code })
+	}
+	rng := rand.New(rand.NewPCG(1, 1))
+	h.day(rng, 0, 20, 1000)
+	h.state("")
+	decide("promote")
+	is(verdict.Promote, verdict.Override)
+	h.day(rng, 20, 45, 20)
+	if s := h.state(""); s.Action != verdict.Freeze {
+		t.Fatalf("the budget is not spent: %+v", s.Budget)
+	}
+	is(verdict.Hold, verdict.BudgetHolds)
+	next := 1
+	if _, err := h.e.SetStage(t.Context(), owner(t), "r", next); !errors.Is(err, ErrStage) || !strings.Contains(err.Error(), "of the error budget of errors is left, and its policy says freeze") {
+		t.Errorf("the next stage under a freeze: %v", err)
+	}
+	for _, stage := range []*int{nil, &next} {
+		if s, err := h.e.Gate(t.Context(), owner(t), "r", stage); err != nil || s.Decision() != verdict.Hold {
+			t.Errorf("a gate under a freeze: %+v, %v", s, err)
+		}
+	}
+	// After a restart it is held still.
+	h.stop()
+	h.start()
+	is(verdict.Hold, verdict.BudgetHolds)
+	until := time.UnixMilli(h.now.Load()).UTC().Add(time.Hour)
+	if err := h.e.Except(t.Context(), owner(t), "errors", verdict.SLOException{Who: "ann", Why: "the repair", Until: until}); err != nil {
+		t.Fatal(err)
+	}
+	is(verdict.Promote, verdict.Override)
+	if s, err := h.e.SetStage(t.Context(), owner(t), "r", next); err != nil || s.Stage != 1 {
+		t.Errorf("the next stage under an exception: %v", err)
+	}
+	h.now.Add(2 * 3600_000)
+	is(verdict.Hold, verdict.BudgetHolds)
+	// A smaller share and a rollback are nobody's to keep back.
+	if s, err := h.e.SetStage(t.Context(), owner(t), "r", 0); err != nil || s.Stage != 0 {
+		t.Errorf("back under a freeze: %v", err)
+	}
+	decide("rollback")
+	is(verdict.Rollback, verdict.Override)
+	h.stop()
+	replayed, err := Backtest(t.Context(), h.segments, "t", "r")
+	if err != nil || len(replayed) < 6 {
+		t.Fatalf("%d verdicts, %v", len(replayed), err)
+	}
+	for _, r := range replayed {
+		if !r.Equal {
+			t.Errorf("verdict %d differs:\n%s\n%s", r.Given.Number, asJSON(t, r.Given), asJSON(t, r.Again))
+		}
+	}
+}
+
+// TestSpend has a canary spend its part of an error budget, which no guardrail that is
+// critical sees, over a restart.
+func TestSpend(t *testing.T) {
+	h := newHouse(t)
+	h.stop()
+	events := shopObjective()
+	events.Name, events.Unit = "by-event", slo.UnitEvent
+	events.Total = slo.Selector{}
+	h.slos = Objectives{"t": {shopObjective(), events}}
+	h.start()
+	no := false
+	r := flagRollout()
+	r.Change, r.Canary, r.Baseline = "release/2", "2", "1"
+	r.Stages[0].Weight, r.Stages[1].Weight = 0.5, 0.6
+	r.Policy = canary.Policy{Guardrails: map[string]canary.Guardrail{"error_free": {Critical: &no}}, Budget: &canary.BudgetLimit{SLO: "by-event", Spend: "1%"}}
+	if _, err := h.e.Create(t.Context(), owner(t), r); !errors.Is(err, canary.ErrInvalid) || !strings.Contains(err.Error(), "whose unit is session or user") {
+		t.Errorf("events: %v", err)
+	}
+	r.Policy.Budget.SLO = "errors"
+	if _, err := h.e.Create(t.Context(), owner(t), r); err != nil {
+		t.Fatal(err)
+	}
+	rng := rand.New(rand.NewPCG(1, 1))
+	h.day(rng, 0, 50, 65)
+	s := h.until("a verdict", func(s Status) bool { return s.Verdict.Sessions.Canary > 400 })
+	if sp := s.Verdict.Spend; sp == nil || sp.Refused == "" || sp.Compared < 400 || float64(sp.Lo) > sp.Limit {
+		t.Errorf("healthy: %+v", sp)
+	}
+	h.stop()
+	h.start()
+	h.day(rng, 50, 110, 65)
+	s = h.until("rollback", func(s Status) bool { return s.Verdict.Decision == verdict.Rollback })
+	sp := s.Verdict.Spend
+	if s.Verdict.Reasons[0].Code != verdict.Overspent || sp == nil || float64(sp.Lo) <= sp.Limit || float64(sp.Excess) > float64(sp.Bad) || sp.Limit < 0.0099*sp.Allowed || sp.Limit > 0.0101*sp.Allowed {
+		t.Errorf("%+v %+v", s.Verdict.Reasons, sp)
+	}
+	if !strings.Contains(s.Verdict.Sentence, "Roll back release/2: it spent") || !strings.Contains(s.Verdict.Sentence, "of the error budget of errors") {
+		t.Error(s.Verdict.Sentence)
+	}
+	// A budget of the month at 20 sessions a minute, of which 1 % may fail.
+	if want := 0.01 * 20 * 60 * 24 * 30; sp.Allowed < 0.9*want || sp.Allowed > 1.1*want {
+		t.Errorf("%v allowed, want about %v", sp.Allowed, want)
+	}
+	h.stop()
+	replayed, err := Backtest(t.Context(), h.segments, "t", "r")
+	if err != nil || len(replayed) < 2 {
+		t.Fatalf("%d verdicts, %v", len(replayed), err)
+	}
+	for _, r := range replayed {
+		if !r.Equal {
+			t.Errorf("verdict %d differs:\n%s\n%s", r.Given.Number, asJSON(t, r.Given), asJSON(t, r.Again))
+		}
+	}
+	if past, err := Explain(t.Context(), h.segments, "t", "r"); err != nil || past.Verdict.Spend == nil || len(past.History) != len(replayed) {
+		t.Errorf("%v %+v", err, past.Verdict.Spend)
+	}
+	// Under a policy of a hundred times the budget nothing would have been decided.
+	lax := r.Policy
+	lax.Budget = &canary.BudgetLimit{SLO: "errors", Spend: "100%"}
+	d, err := Try(t.Context(), h.segments, "t", "r", lax)
+	if err != nil {
+		t.Fatal(err)
+	}
+	given, was := Final(d.Given, 0)
+	if _, is := Final(d.Would, 0); !was || given.Reasons[0].Code != verdict.Overspent || is {
+		t.Errorf("given %+v, would %+v", given.Reasons, d.Would)
+	}
+}
