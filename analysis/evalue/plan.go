@@ -9,7 +9,7 @@ import (
 // needs to reach 1/alpha if the hazard ratio is ratio and the canary has share
 // of the sessions at risk: Wald's ln(1/alpha) over the mean evidence of a mark
 // (Wald, Sequential Analysis, 1947). That is the mean for a test that knows
-// the ratio; the mixture needs some 15 to 45 % more (TestTuning). It is +Inf where marks
+// the ratio; the mixture needs some 12 to 56 % more (TestTuning). It is +Inf where marks
 // carry no evidence: ratio 1, or share 0 or 1. It panics with "BUG:" if share
 // is outside of [0,1], ratio is not positive, or alpha is not in (0,1).
 func MarksNeeded(share, ratio, alpha float64) float64 {
