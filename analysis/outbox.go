@@ -85,6 +85,10 @@ func (e *Engine) RecordDelivery(ctx context.Context, tenant, rollout string, d D
 		return err
 	}
 	e.reported(r)
+	// Who waits for what may be overtaken by the first acknowledgement needs no word of
+	// the others: each would have all targets look again.
+	t := e.fold.Tests[rolloutKey{tenant, rollout}]
+	first := r.command() && (t == nil || t.Delivered == 0)
 	switch {
 	case !r.command():
 	case len(e.queue) > 0:
@@ -93,7 +97,7 @@ func (e *Engine) RecordDelivery(ctx context.Context, tenant, rollout string, d D
 		e.apply(r)
 		e.control = pos
 	}
-	if d.Rollback > 0 || d.Outcome == Replay {
+	if first || d.Outcome == Replay || d.Outcome == Escalated {
 		e.wake()
 	}
 	return nil

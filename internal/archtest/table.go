@@ -13,7 +13,7 @@ type rule struct {
 }
 
 var table = []rule{
-	{of: "cmd/serin", may: []string{"alerting/actuate", "alerting/alert", "alerting/alertmanager", "alerting/email", "alerting/pagerduty", "alerting/policy", "alerting/slack", "alerting/webhook", "analysis", "analysis/canary", "analysis/evalue", "analysis/judge", "analysis/lab", "analysis/openslo", "analysis/policyfile", "analysis/slo", "analysis/verdict", "analysis/yamlfile", "ingest", "ingest/dialect", "ingest/lane", "internal/api", "internal/bench/corpus", "internal/bench/load", "internal/event", "internal/plot", "internal/store/journal", "internal/store/segment", "internal/tenant"}},
+	{of: "cmd/serin", may: []string{"alerting/actuate", "alerting/alert", "alerting/alertmanager", "alerting/email", "alerting/pagerduty", "alerting/policy", "alerting/slack", "alerting/webhook", "analysis", "analysis/canary", "analysis/evalue", "analysis/judge", "analysis/lab", "analysis/openslo", "analysis/policyfile", "analysis/slo", "analysis/verdict", "analysis/yamlfile", "ingest", "ingest/dialect", "ingest/lane", "internal/api", "internal/bench/corpus", "internal/bench/load", "internal/bench/verdicts", "internal/event", "internal/plot", "internal/store/journal", "internal/store/segment", "internal/tenant"}},
 	{of: "alerting/actuate", may: []string{"alerting/webhook", "analysis/verdict"}},
 	{of: "alerting/alert", may: []string{"analysis/verdict"}, standardOnly: true},
 	{of: "alerting/alertmanager", may: []string{"alerting/alert", "analysis/verdict"}, standardOnly: true},
@@ -61,6 +61,8 @@ var table = []rule{
 	{of: "internal/bench/ingest", may: []string{"internal/bench/load", "internal/bench/process"}},
 	{of: "internal/bench/fuzz", may: []string{"internal/bench/corpus", "internal/bench/mutate", "internal/bench/process", "internal/bench/wire", "internal/store/batch", "internal/store/segment"}},
 	{of: "internal/bench/load", may: []string{"internal/bench/corpus", "internal/bench/mutate", "internal/bench/process", "internal/bench/wire"}},
+	{of: "internal/bench/delivery", may: []string{"internal/bench/verdicts"}},
+	{of: "internal/bench/verdicts", may: []string{"internal/bench/process"}},
 	{of: "internal/bench/corpus"},
 	{of: "internal/bench/mutate"},
 	{of: "internal/bench/process", standardOnly: true},
@@ -73,7 +75,7 @@ var limits = []struct {
 	imported string
 	to       []string
 }{
-	{"flag", []string{"cmd/serin", "internal/bench/ingest", "internal/bench/fuzz"}},
+	{"flag", []string{"cmd/serin", "internal/bench/delivery", "internal/bench/ingest", "internal/bench/fuzz"}},
 	{"os", []string{"cmd/serin", "internal/store/...", "internal/archtest", "internal/bench/..."}},
 	{"net/http", []string{"cmd/serin", "internal/api", "ingest", "alerting/actuate", "alerting/alertmanager", "alerting/pagerduty", "alerting/slack", "alerting/webhook", "internal/bench/..."}},
 	{"github.com/apache/arrow/go/v17/...", []string{"internal/store/...", "analysis/cell"}},
