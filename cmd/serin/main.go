@@ -35,6 +35,7 @@ var commands = []command{
 	{"demo", "[--healthy] [--once]", "run the server with simulated clients and a rollout, to the verdict", demo},
 	{"verdict", "ID [--wait]", "print a rollout's verdict; exit status 0 promote, 10 hold, 20 rollback", verdictCommand},
 	{"explain", "ID [--svg FILE]", "print what a rollout's verdict rests on, as tables and a plot", explain},
+	{"next", "ID", "what a rollout reached and cost, and the smallest share that still decides in time", next},
 	{"backtest", "--tenant T ID", "recompute a rollout's verdicts from its segments and compare; --policy FILE tries another", backtest},
 	{"check", "FILE", "check a configuration, a policy, a rollout or OpenSLO objectives", check},
 	{"slo", "status|who NAME", "how objectives stand, and who spent their error budgets", sloCommand},

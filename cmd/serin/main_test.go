@@ -180,6 +180,21 @@ func TestBacktestEqualsLive(t *testing.T) {
 		return m.Decision
 	}
 	judge(3 * time.Second)
+	for _, asked := range []struct {
+		args   []string
+		status int
+		want   string
+	}{
+		{[]string{"next", "r1", "--server", s.url(), "--token", ownViewer}, 0, "Next step: "},
+		{[]string{"next", "r1", "--server", s.url(), "--token", ownViewer, "--json"}, 0, `"sessions_per_hour": `},
+		{[]string{"next", "absent", "--server", s.url(), "--token", ownViewer}, 1, "no such rollout"},
+		{[]string{"next", "r1", "--server", s.url(), "--token", foreignToken}, 1, "404"},
+		{[]string{"next"}, 2, "want 1"},
+	} {
+		if status, stdout, stderr := runCommand(t, asked.args...); status != asked.status || !strings.Contains(stdout+stderr, asked.want) {
+			t.Errorf("%v: exit status %d, no %q\n%s%s", asked.args, status, asked.want, stdout, stderr)
+		}
+	}
 	if err := stop(); err != nil {
 		t.Fatal(err)
 	}
@@ -198,7 +213,7 @@ func TestBacktestEqualsLive(t *testing.T) {
 	explained := func(args ...string) {
 		t.Helper()
 		status, stdout, stderr := runCommand(t, append([]string{"explain", "r1", "--width", "90", "--svg", svg}, args...)...)
-		for _, want := range []string{"Roll back release/2.4.1", "GUARDRAIL", "STRATUM", "!  ", "error_free", "LOSS", "no_show", "rollback at 4.61", "harm, all", "UTC"} {
+		for _, want := range []string{"Roll back release/2.4.1", "GUARDRAIL", "STRATUM", "!  ", "error_free", "LOSS", "no_show", "Next step: ", "FAILED ON THE CANARY", "rollback at 4.61", "harm, all", "UTC"} {
 			if status != 0 || !strings.Contains(stdout, want) {
 				t.Fatalf("explain %v: exit status %d, no %q\n%s%s", args, status, want, stdout, stderr)
 			}
