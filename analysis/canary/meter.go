@@ -21,14 +21,17 @@ func (t *Test) Exposure(v *verdict.Verdict) exposure.State {
 		s.Steps = append(s.Steps, exposure.Step{Weight: st.Weight, MinSessions: st.MinSessions, Dwell: time.Duration(st.Dwell), Deadline: time.Duration(st.Deadline)})
 	}
 	s.Given = max(s.Steps[0].Deadline-time.Duration(at-t.Staged)*time.Millisecond, 0)
+	given := t.Rollout.Stages[t.Stage]
+	if v.Decision == verdict.Promote && len(s.Steps) > 1 {
+		given = t.Rollout.Stages[t.Stage+1]
+		s.Given = time.Duration(given.Deadline)
+	}
+	s.Holds = given.OnDeadline == DeadlineHold || given.OnDeadline == "" && p.OnDeadline == DeadlineHold
 	switch {
 	case v.Decision == verdict.Rollback:
 		s.Rest = "It is to be rolled back: there is no next step."
 	case v.Decision == verdict.Promote:
 		s.Promoted = true
-		if len(s.Steps) > 1 {
-			s.Given = s.Steps[1].Deadline
-		}
 	case t.ForcedBy != nil:
 		s.Rest = "A person holds it: there is no next step."
 	default:

@@ -14,7 +14,7 @@ import (
 func TestExposure(t *testing.T) {
 	r := rollout(t, func(r *Rollout) {
 		second := r.Stages[0]
-		second.Weight, second.Deadline = 0.4, Duration(3*time.Hour)
+		second.Weight, second.Deadline, second.OnDeadline = 0.4, Duration(3*time.Hour), DeadlineHold
 		r.Stages = append(r.Stages, second)
 		r.Policy.Guardrails = map[string]Guardrail{"basket": {Kind: KindMean, Metric: "metric/basket", Margin: 1, Bound: 100}, "inp_good": {Evidence: EvidenceTwoSample}}
 	})
@@ -24,7 +24,7 @@ func TestExposure(t *testing.T) {
 	test.Trace.Points = []Point{{At: 1000, Sessions: verdict.Arms{}}, {At: at - recent, Sessions: verdict.Arms{Canary: 500, Baseline: 2500}}, {At: at, Sessions: verdict.Arms{Canary: 2000, Baseline: 8000}}}
 	v := test.Decide(Question{At: at})
 	s := test.Exposure(&v)
-	if s.PerHour != 42_000 || s.Given != 40*time.Minute || s.Stage != 0 || len(s.Steps) != 2 || s.Steps[1].Weight != 0.4 || s.Rest != "" || s.Lag != time.Second {
+	if s.PerHour != 42_000 || s.Given != 40*time.Minute || s.Stage != 0 || len(s.Steps) != 2 || s.Steps[1].Weight != 0.4 || s.Rest != "" || s.Lag != time.Second || s.Holds {
 		t.Errorf("%+v", s)
 	}
 	if len(s.Values) != 1 || s.Values[0] != "basket" {
@@ -60,8 +60,8 @@ func TestExposure(t *testing.T) {
 		if s.Promoted != c.promoted || !strings.Contains(s.Rest, c.rest) || (s.Rest == "") != (c.rest == "") {
 			t.Errorf("%s: %+v", c.code, s)
 		}
-		if c.promoted && s.Given != 3*time.Hour {
-			t.Errorf("after a promote %v are given", s.Given)
+		if c.promoted && (s.Given != 3*time.Hour || !s.Holds) {
+			t.Errorf("after a promote: %+v", s)
 		}
 	}
 	if test.Now = 3000; !math.IsNaN(test.perHour()) {

@@ -25,6 +25,7 @@ type State struct {
 	// or, once that is promoted, all of the next one.
 	Given time.Duration
 	Lag   time.Duration // from a failure to its evidence
+	Holds bool          // the end of the time given holds; else it rolls back, which decides
 	// Rest says why no share would help: the rollout is decided, or the data are at
 	// fault. Empty: a share is proposed.
 	Rest       string

@@ -17,7 +17,7 @@ import (
 // hour, of which 3 % fail on either arm.
 func state(change func(*State)) State {
 	s := State{Steps: []Step{{0.05, 100, time.Minute, 4 * time.Hour}, {0.25, 500, time.Minute, 6 * time.Hour}},
-		Sessions: verdict.Arms{Canary: 500, Baseline: 9500}, Users: 40, PerHour: 10_000, Given: 3 * time.Hour, Lag: 5 * time.Second,
+		Sessions: verdict.Arms{Canary: 500, Baseline: 9500}, Users: 40, PerHour: 10_000, Given: 3 * time.Hour, Holds: true, Lag: 5 * time.Second,
 		Guardrails: []Guardrail{{Name: "error_free", Sessions: verdict.Arms{Canary: 500, Baseline: 9500}, Failures: verdict.Arms{Canary: 20, Baseline: 285},
 			Effect: verdict.Effect{Ratio: 1.3, Lo: 0.2, Hi: 6}, Margin: 0.5, Floor: 0.002, Required: true, Critical: true,
 			NeedHarm: 5.9, NeedSafe: 3.7, LogEFloor: -2.7, Pass: 0.0015, Fail: -1.386}}}
@@ -36,13 +36,14 @@ func TestRead(t *testing.T) {
 		why    string
 	}{
 		{"a rate that takes hours asks for more", nil, 0.1, 1, "10 % is the smallest share that likely decides"},
-		{"more traffic needs less of it", func(s *State) { s.PerHour = 100_000 }, 0.01, 0, "The 5 % under way are more than is needed"},
-		{"less time needs more", func(s *State) { s.Given = 2 * time.Hour }, 0.2, 1, "Stage 1, of 25 %, is the first planned one with as much"},
-		{"more than any stage has", func(s *State) { s.PerHour = 4000 }, 0.4, -1, "No planned stage has as much"},
+		{"more traffic needs less of it", func(s *State) { s.PerHour = 100_000 }, 0.008, 0, "The 5 % under way are more than is needed"},
+		{"less time needs more", func(s *State) { s.Given = 2 * time.Hour }, 0.15, 1, "Stage 1, of 25 %, is the first planned one with as much"},
+		{"more than any stage has", func(s *State) { s.PerHour = 4000 }, 0.3, -1, "No planned stage has as much"},
+		{"a deadline that rolls back need not wait for the evidence of harm", func(s *State) { s.Holds = false }, 0.08, 1, "8 %"},
 		{"too little time for any", func(s *State) { s.Given = time.Minute }, 0, -1, "No share decides in the 1 min given: at half of the traffic error_free takes"},
 		{"what never fails and is not below its floor for long", func(s *State) {
 			s.Guardrails[0].Failures = verdict.Arms{}
-		}, 0.25, 1, "is the smallest"},
+		}, 0.2, 1, "is the smallest"},
 		{"a proof that is there", func(s *State) { s.Guardrails[0].Proven, s.Guardrails[0].Effect.Hi = true, 1.2 }, 0.001, 0, "more than is needed: 0.1 %"},
 		{"after a promote the next stage counts", func(s *State) {
 			s.Promoted, s.Given, s.Guardrails[0].Proven, s.Guardrails[0].Effect.Hi = true, 6*time.Hour, true, 1.2

@@ -10,8 +10,9 @@ import (
 
 // reserve is by how much more is planned for than Wald's bound: the mixtures need
 // 3 to 45 % more than a test that knows the effect (TestTuning of evalue), and
-// half of all runs more than the mean.
-const reserve = 1.4
+// half of all runs more than the mean (serin lab ladder counts how many are in
+// time).
+const reserve = 1.3
 
 // outcome returns what a step comes to in a time.
 func (s *State) outcome(to Step, given time.Duration) Outcome {
@@ -28,7 +29,7 @@ func (s *State) outcome(to Step, given time.Duration) Outcome {
 		if g.Untold {
 			continue
 		}
-		if n := g.sessions(to.Weight); n > needed {
+		if n := g.sessions(to.Weight, s.Holds); n > needed {
 			needed, o.Needs = n, g.Name
 		}
 		if !g.Critical {
@@ -60,10 +61,11 @@ func (g *Guardrail) worst() float64 {
 }
 
 // sessions returns about how many more canary sessions the guardrail needs at a
-// share until it is decided either way: its proof of safety, if the canary is as
-// good as the baseline, and its evidence of harm, if it is at the margin. It is
-// +Inf where that cannot come.
-func (g *Guardrail) sessions(share float64) float64 {
+// share until it is decided: its proof of safety, if the canary is as good as the
+// baseline. Where the deadline would hold for good, its evidence of harm, too, if the
+// canary is at the margin; else the deadline rolls such a one back. It is +Inf where
+// that cannot come.
+func (g *Guardrail) sessions(share float64, holds bool) float64 {
 	p := g.risk()
 	needed := 0.0
 	if g.Required && !g.Proven {
@@ -76,9 +78,9 @@ func (g *Guardrail) sessions(share float64) float64 {
 		}
 		needed = min(byRatio, byFloor)
 	}
-	// Of harm at the margin: where that is no longer plausible, or would be below
-	// the floor, it is not to be found.
-	if edge := 1 + g.Margin; g.Critical && !g.Proven && g.worst() >= edge && g.drift(p*edge) <= 0 {
+	// Where the margin is no longer plausible, or would be below the floor, it is not
+	// to be found.
+	if edge := 1 + g.Margin; holds && g.Critical && !g.Proven && g.worst() >= edge && g.drift(p*edge) <= 0 {
 		marks := max(g.NeedHarm-max(g.LogEHarm, 0), 0) * evalue.MarksNeeded(share, edge, math.Exp(-1))
 		needed = max(needed, marks*share/(p*(1-share+share*edge)))
 	}

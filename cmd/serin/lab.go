@@ -19,6 +19,7 @@ import (
 var experiments = []command{
 	{"aa", "[--world all]", "false rollbacks and false promotions, a look after every cell", labAA},
 	{"power", "[--ratio 2,5] [--share 50,10]", "failures and minutes to the verdict, beside an oracle and the classical ways", labPower},
+	{"ladder", "[--ratio 2,5] [--sessions 400]", "what a harmful change costs until it is rolled back: a fixed ladder, and shares that the exposure meter proposes", labLadder},
 	{"silent", "", "canary clients that never boot: how often that is found, and falsely", labSilent},
 	{"forged", "", "sessions forged by one network: what they can move", labForged},
 	{"tenant", "", "one customer who is hurt: when the change is called, and who is named", labTenant},
@@ -179,6 +180,37 @@ func labPower(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 	return printRows(f, stdout, rows, "ratio share power failures over_wald minutes over_oracle kayenta minutes naive minutes fixed failures kayenta_false low naive_false over_no_delay", func(r lab.PowerRow) string {
 		return fmt.Sprintf("%g\t%g\t%.3f\t%.1f\t%.2f\t%.0f\t%.2f\t%.2f\t%.0f\t%.2f\t%.0f\t%.2f\t%.0f\t%.2f\t%.2f\t%.2f\t%.3f", r.Ratio, r.Share, r.Power, r.Failures, r.OverWald, r.Minutes, r.OverOracle,
 			r.KayentaPower, r.KayentaMinutes, r.NaivePower, r.NaiveMinutes, r.FixedPower, r.FixedFailures, r.KayentaFalse, r.KayentaLow, r.NaiveFalse, r.PowerOverNoDelay)
+	})
+}
+
+func labLadder(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	f := newLabFlags("ladder", 100, stderr)
+	e := lab.Ladder{}
+	var ratios, sessions string
+	f.Float64Var(&e.Alpha, "alpha", 0.01, "`bound` of the probability of a false rollback")
+	f.StringVar(&ratios, "ratio", "1,1.5,2,3,5", "`ratios` of the canary's odds of errors, parted by commas; 1 is healthy")
+	f.StringVar(&sessions, "sessions", "400,4000", "`sessions` a minute, parted by commas")
+	f.IntVar(&e.Minutes, "minutes", 90, "`minutes` in which it is to be decided, the same for all ways, divisible by 3")
+	err := f.start(args, stderr, func() error {
+		var err, err2 error
+		e.Options = f.options
+		e.Ratios, err = numbers("ratio", ratios)
+		e.Sessions, err2 = numbers("sessions", sessions)
+		if err := errors.Join(err, err2); err != nil {
+			return err
+		}
+		return e.Check()
+	})
+	if err != nil {
+		return err
+	}
+	rows, err := e.Run(ctx)
+	if err != nil {
+		return err
+	}
+	return printRows(f, stdout, rows, "sessions ratio way rolled_back promoted minutes_to_rollback to_promote exposed harm over_fixed 95%_from to least", func(r lab.LadderRow) string {
+		return fmt.Sprintf("%g\t%g\t%s\t%.3f\t%.3f\t%.1f\t%.1f\t%.0f\t%.1f\t%.2f\t%.2f\t%.2f\t%.1f", r.Sessions, r.Ratio, r.Way, r.RolledBack, r.Promoted, r.Rollback, r.Promote,
+			r.Exposed, r.Harm, r.Over, r.OverLo, r.OverHi, r.Least)
 	})
 }
 
