@@ -20,6 +20,7 @@ import (
 
 	"serin.dev/serin/analysis/canary"
 	"serin.dev/serin/analysis/session"
+	"serin.dev/serin/analysis/slo"
 	"serin.dev/serin/analysis/verdict"
 	"serin.dev/serin/internal/event"
 	"serin.dev/serin/internal/store/batch"
@@ -51,8 +52,12 @@ type Options struct {
 	Documents map[string]func(text []byte) (name string, err error)
 	// ParsePolicy reads a document of [KindPolicy].
 	ParsePolicy func(text []byte) (canary.Policy, error)
-	Logger      *slog.Logger
-	Now         func() time.Time // default time.Now
+	// ObjectKinds are the kinds of documents that objectives are made of; ParseObjects
+	// makes those of a tenant, with notes on what is likely not meant.
+	ObjectKinds  []string
+	ParseObjects func([]Document) ([]slo.Objective, []string, error)
+	Logger       *slog.Logger
+	Now          func() time.Time // default time.Now
 }
 
 // Engine is the analysis of one process. Its methods are safe for concurrent
@@ -142,7 +147,9 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 			if err != nil {
 				return fmt.Errorf("position %d: %w", m.Pos, err)
 			}
-			e.restore(placed{r, m.Pos})
+			for _, part := range r.parts() {
+				e.restore(placed{part, m.Pos})
+			}
 			return nil
 		})
 		if err != nil {
@@ -351,9 +358,11 @@ func (e *Engine) record(ctx context.Context, r Record) (uint64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("record %s of %s: %w", r.Type, r.ID, err)
 	}
-	if !slices.Contains([]string{TypeDelivery, TypeDocument, TypeRelease}, r.Type) { // which are no part of what verdicts rest on
-		k := rolloutKey{r.Tenant, r.ID}
-		e.records[k] = append(e.records[k], r)
+	for _, part := range r.parts() {
+		if !slices.Contains([]string{TypeDelivery, TypeDocument, TypeRelease}, part.Type) { // which are no part of what verdicts rest on
+			k := rolloutKey{part.Tenant, part.ID}
+			e.records[k] = append(e.records[k], part)
+		}
 	}
 	return pos, nil
 }
