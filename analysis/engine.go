@@ -266,7 +266,6 @@ func (e *Engine) Run(ctx context.Context) error {
 func (e *Engine) message(m journal.Message) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.runQueue(m.Pos - 1)
 	ordinal := -1
 	err := e.reader.Read(m.Data, func(id tenant.ID, b *event.Beacon) error {
 		ordinal++
@@ -298,6 +297,7 @@ func (e *Engine) message(m journal.Message) error {
 	}
 	e.position = m.Pos
 	e.metrics.position.Store(m.Pos)
+	e.runQueue(m.Pos) // not before the next message: there may be none for long
 	return nil
 }
 
