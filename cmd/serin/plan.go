@@ -76,7 +76,7 @@ func parseObjects(docs []analysis.Document) ([]slo.Objective, []string, error) {
 type step struct {
 	do         string // create, change, remove, keep
 	kind, name string
-	text       string
+	file, text string
 	basis      uint64
 	from, to   string // what is told of it: versions, counts
 	rollout    *canary.Rollout
@@ -408,6 +408,7 @@ func readFiles(paths []string) (steps []step, err error) {
 			continue
 		}
 		for _, s := range of {
+			s.file = name
 			key := s.kind + " " + s.name
 			if first, ok := seen[key]; ok {
 				faults = append(faults, fmt.Errorf("%s: %s: want each once; it is in %s too", name, key, first))
