@@ -26,6 +26,7 @@ type Record struct {
 	Verdict  *verdict.Verdict `json:"verdict,omitempty"`
 	Delivery *Delivery        `json:"delivery,omitempty"`
 	Change   *Change          `json:"change,omitempty"`
+	Apply    *Apply           `json:"apply,omitempty"`
 	Release  *Release         `json:"release,omitempty"`
 	Assigned *Assigned        `json:"assigned,omitempty"`
 	// Of objectives; their ID is [SLOLedger].
@@ -78,7 +79,8 @@ const (
 	TypeDelivery = "delivery"
 	TypeAssigned = "assigned" // how many clients were assigned to the arms so far
 	TypeRelease  = "release"  // a release came to a state; the id is APP/RELEASE
-	TypeDocument = "document" // a document was changed; the id is KIND/NAME
+	TypeDocument = "document" // a document was changed; the id is KIND/NAME; of logs from before there was apply
+	TypeApply    = "apply"    // documents were changed and rollouts registered, all at once; the id is [ApplyLedger]
 	// TypeShadow begins, or without a rollout ends, the trial of another policy
 	// beside the active one; TypeShadowVerdict is what it says.
 	TypeShadow        = "shadow"
@@ -97,6 +99,9 @@ const (
 
 // SLOLedger is the ID of a tenant's records on objectives. No rollout can have it.
 const SLOLedger = "_slo"
+
+// ApplyLedger is the ID of a tenant's records of [TypeApply]. No rollout can have it.
+const ApplyLedger = "_apply"
 
 // ParseRecord reads one entry of the control log.
 func ParseRecord(data []byte) (Record, error) {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"serin.dev/serin/analysis/canary"
@@ -37,6 +36,7 @@ type Change struct {
 	Before string    `json:"before,omitempty"` // empty: there was none
 	After  string    `json:"after,omitempty"`  // empty: it was removed
 	Back   uint64    `json:"back,omitempty"`   // the change after which everything was as it is now again
+	Last   uint64    `json:"last,omitempty"`   // the last one of those that were made together with it; 0: it was made alone
 }
 
 // maxDocument and maxDocuments bound what a tenant can have kept.
@@ -74,8 +74,7 @@ func (e *Engine) Documents(id tenant.ID) []Document {
 		return all
 	}
 	for _, key := range slices.Sorted(maps.Keys(d.current)) {
-		c := d.current[key]
-		all = append(all, Document{c.Kind, c.Name, c.Number, c.Who, c.At, c.After})
+		all = append(all, d.current[key].document())
 	}
 	return all
 }
@@ -97,52 +96,11 @@ func (e *Engine) Changes(id tenant.ID) []Change {
 // 0 for none: where it was changed since, the answer is [ErrBasis]. What is
 // wrong with the text is a [canary.ErrInvalid].
 func (e *Engine) PutDocument(ctx context.Context, id tenant.ID, who, kind, name, text string, basis uint64) (Change, error) {
-	if err := e.checkDocument(kind, name, text); err != nil {
+	a, err := e.Apply(ctx, id, who, []Edit{{kind, name, text, basis}}, nil, false)
+	if len(a.Changes) == 0 {
 		return Change{}, err
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	now := e.documentOf(id.String(), kind, name)
-	if now.Number != basis {
-		return Change{}, fmt.Errorf("%s %s: %w: change %d by %s; want a look at it first", kind, name, ErrBasis, now.Number, now.Who)
-	}
-	if d := e.documents[id.String()]; text != "" && now.After == "" && d != nil && len(d.current) >= maxDocuments {
-		return Change{}, fmt.Errorf("%w: %d documents: want at most %d", canary.ErrInvalid, len(d.current), maxDocuments)
-	}
-	return e.change(ctx, id.String(), Change{Kind: kind, Name: name, Who: who, Before: now.After, After: text})
-}
-
-// Back makes all documents what they were after a change, 0 for before the first
-// one, by new changes; it returns them.
-func (e *Engine) Back(ctx context.Context, id tenant.ID, who string, number uint64) ([]Change, error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	d := e.documents[id.String()]
-	if d == nil || number >= uint64(len(d.changes)) {
-		return nil, fmt.Errorf("%w: change %d: want one before the newest", canary.ErrInvalid, number)
-	}
-	then := documents{}
-	for _, c := range d.changes[:number] {
-		then.take(c)
-	}
-	touched := map[string]bool{}
-	for _, c := range d.changes[number:] {
-		touched[c.Kind+"/"+c.Name] = true
-	}
-	var made []Change
-	for _, key := range slices.Sorted(maps.Keys(touched)) {
-		kind, name, _ := strings.Cut(key, "/")
-		now, was := d.current[key].After, then.current[key].After
-		if now == was {
-			continue
-		}
-		c, err := e.change(ctx, id.String(), Change{Kind: kind, Name: name, Who: who, Before: now, After: was, Back: number})
-		if err != nil {
-			return made, err
-		}
-		made = append(made, c)
-	}
-	return made, nil
+	return a.Changes[0], err
 }
 
 func (e *Engine) checkDocument(kind, name, text string) error {
@@ -181,22 +139,7 @@ func (e *Engine) documentOf(tenant, kind, name string) Change {
 	return Change{}
 }
 
-// change records a change. The caller holds mu.
-func (e *Engine) change(ctx context.Context, tenant string, c Change) (Change, error) {
-	now := e.o.Now()
-	c.At = time.UnixMilli(now.UnixMilli()).UTC()
-	c.Number = 1
-	if d := e.documents[tenant]; d != nil {
-		c.Number = uint64(len(d.changes)) + 1
-	}
-	r := Record{Type: TypeDocument, Tenant: tenant, ID: c.Kind + "/" + c.Name, At: now.UnixMilli(), Position: e.position, Change: &c}
-	if _, err := e.record(ctx, r); err != nil {
-		return Change{}, err
-	}
-	e.changedDocument(r)
-	return c, nil
-}
-
+// changedDocument takes in a change that is recorded.
 func (e *Engine) changedDocument(r Record) {
 	if e.documents[r.Tenant] == nil {
 		e.documents[r.Tenant] = &documents{}
@@ -210,11 +153,15 @@ const KindPolicy = "policy"
 // policies returns the policies that a tenant's rollouts may name: those of its
 // documents, and those of the server's files under other names. The caller holds mu.
 func (e *Engine) policies(tenant string) Policies {
+	return e.policiesOf(tenant, e.documents[tenant])
+}
+
+func (e *Engine) policiesOf(tenant string, d *documents) Policies {
 	all := Policies{}
 	for _, p := range e.o.Policies[tenant] {
 		all.Put(tenant, p)
 	}
-	if d := e.documents[tenant]; d != nil {
+	if d != nil {
 		for _, c := range d.current {
 			if c.Kind != KindPolicy || e.o.ParsePolicy == nil {
 				continue

@@ -19,6 +19,7 @@ import (
 
 	"serin.dev/serin/analysis/canary"
 	"serin.dev/serin/analysis/session"
+	"serin.dev/serin/analysis/slo"
 	"serin.dev/serin/analysis/verdict"
 	"serin.dev/serin/internal/event"
 	"serin.dev/serin/internal/store/batch"
@@ -50,8 +51,12 @@ type Options struct {
 	Documents map[string]func(text []byte) (name string, err error)
 	// ParsePolicy reads a document of [KindPolicy].
 	ParsePolicy func(text []byte) (canary.Policy, error)
-	Logger      *slog.Logger
-	Now         func() time.Time // default time.Now
+	// ObjectKinds are the kinds of documents that objectives are made of; ParseObjects
+	// makes those of a tenant, with notes on what is likely not meant.
+	ObjectKinds  []string
+	ParseObjects func([]Document) ([]slo.Objective, []string, error)
+	Logger       *slog.Logger
+	Now          func() time.Time // default time.Now
 }
 
 // Engine is the analysis of one process. Its methods are safe for concurrent
@@ -143,7 +148,9 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 			if err != nil {
 				return fmt.Errorf("position %d: %w", m.Pos, err)
 			}
-			e.restore(placed{r, m.Pos})
+			for _, part := range r.parts() {
+				e.restore(placed{part, m.Pos})
+			}
 			return nil
 		})
 		if err != nil {
@@ -267,7 +274,6 @@ func (e *Engine) Run(ctx context.Context) error {
 func (e *Engine) message(m journal.Message) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.runQueue(m.Pos - 1)
 	ordinal := -1
 	err := e.reader.Read(m.Data, func(id tenant.ID, b *event.Beacon) error {
 		ordinal++
@@ -302,6 +308,7 @@ func (e *Engine) message(m journal.Message) error {
 	}
 	e.position = m.Pos
 	e.metrics.position.Store(m.Pos)
+	e.runQueue(m.Pos) // not before the next message: there may be none for long
 	return nil
 }
 
@@ -362,9 +369,11 @@ func (e *Engine) record(ctx context.Context, r Record) (uint64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("record %s of %s: %w", r.Type, r.ID, err)
 	}
-	if r.kept() {
-		k := rolloutKey{r.Tenant, r.ID}
-		e.records[k] = append(e.records[k], r)
+	for _, part := range r.parts() {
+		if part.kept() {
+			k := rolloutKey{part.Tenant, part.ID}
+			e.records[k] = append(e.records[k], part)
+		}
 	}
 	return pos, nil
 }

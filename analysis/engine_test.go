@@ -29,6 +29,7 @@ type house struct {
 	policies Policies
 	slos     Objectives
 	now      atomic.Int64 // Unix ms
+	options  func(*Options)
 	e        *Engine
 	stop     func()
 }
@@ -62,9 +63,12 @@ func newHouse(t *testing.T) *house {
 func (h *house) start() {
 	h.t.Helper()
 	var err error
-	h.e, err = Open(h.t.Context(), Options{Events: h.events, Control: h.control, Segments: h.segments, Checkpoint: filepath.Join(h.dir, "checkpoint"), Every: 5 * time.Millisecond,
-		SealAfter: time.Hour, Policies: h.policies, Objectives: h.slos, Logger: slog.New(slog.DiscardHandler), Now: func() time.Time { return time.UnixMilli(h.now.Load()) }})
-	if err != nil {
+	o := Options{Events: h.events, Control: h.control, Segments: h.segments, Checkpoint: filepath.Join(h.dir, "checkpoint"), Every: 5 * time.Millisecond,
+		SealAfter: time.Hour, Policies: h.policies, Objectives: h.slos, Logger: slog.New(slog.DiscardHandler), Now: func() time.Time { return time.UnixMilli(h.now.Load()) }}
+	if h.options != nil {
+		h.options(&o)
+	}
+	if h.e, err = Open(h.t.Context(), o); err != nil {
 		h.t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(h.t.Context())

@@ -52,6 +52,9 @@ func (e *Engine) Evidence(id tenant.ID, rollout string) (Evidence, error) {
 
 // evidence shows what a test rests on.
 func evidence(s Status, t *canary.Test, records []Record, cells *cell.Store) Evidence {
+	if !s.Ended && s.Verdict.Number > 0 {
+		s.measure(t)
+	}
 	ev := Evidence{Status: s, Trace: slices.Clone(t.Trace.Points)}
 	for _, r := range records {
 		if r.Verdict == nil {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"serin.dev/serin/analysis/canary"
+	"serin.dev/serin/analysis/exposure"
 	"serin.dev/serin/analysis/verdict"
 	"serin.dev/serin/internal/event"
 	"serin.dev/serin/internal/store/batch"
@@ -29,6 +30,9 @@ type Status struct {
 	// Ended says that the rollout has ended: its verdict stays, its evidence is
 	// in the segments alone.
 	Ended bool `json:"ended,omitempty"`
+	// Exposure is what the rollout reached and cost, and the next step, where one
+	// rollout is asked for that is under way.
+	Exposure *exposure.Meter `json:"exposure,omitempty"`
 }
 
 // Create registers a rollout; sessions count from now on. It answers
@@ -257,7 +261,17 @@ func (e *Engine) Status(id tenant.ID, rollout string) (Status, error) {
 	if !e.exists(k) {
 		return Status{}, fmt.Errorf("rollout %q: %w", rollout, ErrNotFound)
 	}
-	return e.status(k), nil
+	s := e.status(k)
+	if t, ok := e.find(k); ok && e.latest[k] != nil {
+		s.measure(t)
+	}
+	return s, nil
+}
+
+// measure reads the exposure meter of the rollout's test.
+func (s *Status) measure(t *canary.Test) {
+	m := exposure.Read(t.Exposure(&s.Verdict))
+	s.Exposure = &m
 }
 
 // Wait returns the rollout's answer as soon as it is final for the stage (not

@@ -80,37 +80,52 @@ func (f *fold) sloKeys() []sloKey {
 }
 
 // setObjectives records the tenants' objectives where they are not those that the
-// fold has, so that evaluation stays a function of the logs. The caller holds mu.
+// fold has, or will have by the commands that it has not reached, so that evaluation
+// stays a function of the logs. The caller holds mu.
 func (e *Engine) setObjectives(ctx context.Context) error {
-	have, want := map[string]map[string]string{}, map[string]map[string]string{} // digests
-	put := func(of map[string]map[string]string, tenant string, o *slo.Objective) {
-		if of[tenant] == nil {
-			of[tenant] = map[string]string{}
+	have := map[string]map[string]string{} // digests by tenant and name
+	put := func(tenant string, os ...*slo.Objective) {
+		if have[tenant] == nil {
+			have[tenant] = map[string]string{}
 		}
-		of[tenant][o.Name] = o.Digest()
+		for _, o := range os {
+			have[tenant][o.Name] = o.Digest()
+		}
 	}
 	for k, b := range e.fold.Books {
-		put(have, k.Tenant, &b.Objective)
+		put(k.Tenant, &b.Objective)
 	}
-	for t, os := range e.o.Objectives {
-		for i := range os {
-			put(want, t, &os[i])
+	for t := range e.o.Objectives {
+		put(t)
+	}
+	for t := range e.documents {
+		put(t)
+	}
+	for _, r := range e.queue {
+		if r.Type == TypeObjectives {
+			delete(have, r.Tenant)
+			put(r.Tenant)
+			for i := range r.Objectives {
+				put(r.Tenant, &r.Objectives[i])
+			}
 		}
 	}
-	tenants := map[string]bool{}
-	for _, of := range []map[string]map[string]string{have, want} {
-		for t := range of {
-			tenants[t] = true
-		}
-	}
-	for _, t := range slices.Sorted(maps.Keys(tenants)) {
-		if maps.Equal(have[t], want[t]) {
+	for _, t := range slices.Sorted(maps.Keys(have)) {
+		os, ok := e.wanted(t)
+		if !ok {
 			continue
 		}
-		if err := e.sloCommand(ctx, Record{Type: TypeObjectives, Tenant: t, Objectives: e.o.Objectives[t]}); err != nil {
+		want := map[string]string{}
+		for i := range os {
+			want[os[i].Name] = os[i].Digest()
+		}
+		if maps.Equal(have[t], want) {
+			continue
+		}
+		if err := e.sloCommand(ctx, Record{Type: TypeObjectives, Tenant: t, Objectives: os}); err != nil {
 			return err
 		}
-		e.o.Logger.Info("objectives set", "tenant", t, "objectives", len(want[t]))
+		e.o.Logger.Info("objectives set", "tenant", t, "objectives", len(want))
 	}
 	return nil
 }
@@ -118,18 +133,33 @@ func (e *Engine) setObjectives(ctx context.Context) error {
 // sloCommand records a command on objectives and applies it. The caller holds mu.
 func (e *Engine) sloCommand(ctx context.Context, r Record) error {
 	r.ID, r.At, r.Position = SLOLedger, e.o.Now().UnixMilli(), e.position
+	if n := len(e.queue); n > 0 {
+		r.Position = e.queue[n-1].Position // it comes after what was commanded before the start
+	}
 	pos, err := e.record(ctx, r)
 	if err != nil {
 		return err
 	}
+	if len(e.queue) > 0 {
+		e.queue = append(e.queue, placed{r, pos})
+		return nil
+	}
 	e.apply(r)
 	e.control = pos
+	if r.Type != TypeRestatement {
+		e.askAgain(r.Tenant)
+	}
+	return nil
+}
+
+// askAgain has a tenant's objectives evaluated though their minute is not over. The
+// caller holds mu.
+func (e *Engine) askAgain(tenant string) {
 	for k := range e.asked {
-		if k.Tenant == r.Tenant && r.Type != TypeRestatement {
+		if k.Tenant == tenant {
 			delete(e.asked, k)
 		}
 	}
-	return nil
 }
 
 // evaluateSLOs asks each objective whose minute is over for its states, records

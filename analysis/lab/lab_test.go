@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"serin.dev/serin/analysis/canary"
+	"serin.dev/serin/analysis/evalue"
 	"serin.dev/serin/analysis/session"
 	"serin.dev/serin/analysis/verdict"
 )
@@ -270,5 +271,43 @@ func TestLate(t *testing.T) {
 	q, lo, hi := quotient(90, 100, 100)
 	if math.Abs(q-0.9) > 1e-12 || math.Abs(lo-0.82592) > 1e-4 || math.Abs(hi-0.98072) > 1e-4 {
 		t.Errorf("%v, from %v to %v", q, lo, hi)
+	}
+}
+
+// TestLadder: all ways find what is five times as common, the advised one raises
+// the share where the time is short, and harm is not below what any test needs.
+func TestLadder(t *testing.T) {
+	l := Ladder{Options: options(2), Alpha: 0.01, Ratios: []float64{1, 5}, Sessions: []float64{1500}, Minutes: 30}
+	rows, err := l.Run(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(rows) != 2*len(Ways) {
+		t.Fatalf("%d rows", len(rows))
+	}
+	for _, r := range rows {
+		switch {
+		case r.Ratio == 1 && (r.Harm != 0 || r.RolledBack > 0.2 || !math.IsNaN(float64(r.Over))):
+			t.Errorf("healthy: %+v", r)
+		case r.Ratio == 1 && r.Way == "advised" && r.Exposed < 1500*30*0.02:
+			t.Errorf("the share was not raised: %+v", r)
+		case r.Ratio == 5 && (r.RolledBack < 1 || r.Harm < float64(r.Least)/2 || r.Exposed == 0):
+			t.Errorf("harmful: %+v", r)
+		case r.Ratio == 5 && r.Way == "stepwise" && (r.Rollback != 10 || r.Over < 1):
+			t.Errorf("looked at as the first rung ends: %+v", r)
+		case r.Ratio == 5 && r.Way == "fixed" && r.Over != 1:
+			t.Errorf("beside itself: %+v", r)
+		}
+	}
+	// Wald's bound at a share that vanishes.
+	const tiny = 1e-7
+	weight := l.rules("fixed", l.world(1500)).Policy.Guardrails["error_free"].Weight
+	want := evalue.MarksNeeded(tiny, 5, l.Alpha*weight) * tiny * 4
+	if least := float64(rows[len(rows)-1].Least); math.Abs(least-want) > 1e-4*want {
+		t.Errorf("least %v, by Wald %v", least, want)
+	}
+	if err := (&Ladder{Options: options(0), Ratios: []float64{0.5}, Sessions: []float64{0}, Minutes: 10}).Check(); err == nil ||
+		!strings.Contains(err.Error(), "rollouts: 0") || !strings.Contains(err.Error(), "ratio: 0.5") || !strings.Contains(err.Error(), "sessions: 0") || !strings.Contains(err.Error(), "minutes: 10: want 9 to 9000, divisible by 3") {
+		t.Error(err)
 	}
 }

@@ -52,6 +52,9 @@ type play struct {
 	// extra returns further sessions of a cell, if given: they take no draws, so
 	// that all others stay what they are without them.
 	extra func(cell int) []visit
+	// steer chooses the stage at the start of each cell, if given; else the world
+	// does.
+	steer func(t *canary.Test, now int64) (stage int)
 
 	queue  [][]signal // by cell of arrival
 	copies *rand.Rand // draws what is sent again, which takes no draws from the rest
@@ -77,12 +80,17 @@ func (p *play) run(e engine, r canary.Rollout, look func(t *canary.Test, now int
 	last := 0
 	for cell := range w.cells {
 		start := origin + int64(cell)*w.cell
-		if _, stage := w.weight(cell); stage != last {
+		share, stage := w.weight(cell)
+		if p.steer != nil {
+			stage = p.steer(t, start)
+			share = r.Stages[stage].Weight
+		}
+		if stage != last {
 			t.SetStage(stage, start)
 			last = stage
 		}
 		e.open(p.queue[cell])
-		c := w.climate(cell, p.rng, p.harmed, p.ratio)
+		c := w.climate(cell, share, p.rng, p.harmed, p.ratio)
 		for at := p.rng.ExpFloat64() / c.rate; at < float64(w.cell); at += p.rng.ExpFloat64() / c.rate {
 			p.visit(e, &c, users, start+int64(at), cell)
 		}

@@ -139,11 +139,10 @@ type climate struct {
 // odds of failing, by metric.
 type odds [session.Metrics]float64
 
-// climate returns that of a cell. ratio multiplies the canary's odds of failing
-// metric harmed.
-func (w *world) climate(cell int, rng *rand.Rand, harmed session.Metric, ratio float64) climate {
+// climate returns that of a cell in which the canary has a share. ratio multiplies the
+// canary's odds of failing metric harmed.
+func (w *world) climate(cell int, weight float64, rng *rand.Rand, harmed session.Metric, ratio float64) climate {
 	x := float64(cell) / float64(w.cells)
-	weight, _ := w.weight(cell)
 	swing := w.day * math.Sin(2*math.Pi*x)
 	c := climate{rate: w.sessions / float64(w.cell)}
 	if w.rate > 0 {

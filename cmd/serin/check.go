@@ -6,45 +6,46 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
+	"strings"
 
 	"serin.dev/serin/analysis/openslo"
 	"serin.dev/serin/analysis/policyfile"
 )
 
-// check reads a configuration, a policy, a rollout or OpenSLO objects as serve would, and
-// reports all its faults. Policies and rollouts say at their head what they
-// are.
+// check reads a configuration, or policies, rollouts and OpenSLO objects from files and
+// folders, as serve and apply would, and reports all their faults. Policies and
+// rollouts say at their head what they are. Of objectives it tells when their alerts
+// burn.
 func check(_ context.Context, args []string, stdout, stderr io.Writer) error {
 	fs := flag.NewFlagSet("check", flag.ContinueOnError)
-	rest, err := parse(fs, args, 1, stderr)
+	rest, err := parseSome(fs, args, stderr, "FILE|FOLDER...")
 	if err != nil {
 		return err
+	}
+	info, err := os.Stat(rest[0])
+	if err != nil {
+		return fmt.Errorf("read: %w", err)
+	}
+	if len(rest) > 1 || info.IsDir() {
+		return checkMany(rest, stdout)
 	}
 	data, err := os.ReadFile(rest[0])
 	if err != nil {
 		return fmt.Errorf("read: %w", err)
 	}
-	if openslo.Is(data) {
-		objectives, notes, err := readObjectives(rest)
-		if err != nil {
-			return told(err)
-		}
-		for _, n := range notes {
-			fmt.Fprintln(stdout, "note:", n)
-		}
-		fmt.Fprintf(stdout, "%s: %s, no faults\n", rest[0], plural(len(objectives), "objective"))
-		return nil
-	}
-	switch kind, _ := policyfile.Kind(data); kind {
-	case "":
-	case policyfile.KindPolicy:
+	switch kind, _ := policyfile.Kind(data); {
+	case openslo.Is(data):
+		return checkMany(rest, stdout)
+	case kind == "":
+	case kind == policyfile.KindPolicy:
 		p, err := policyfile.Policy(rest[0], data)
 		if err != nil {
 			return told(err)
 		}
 		fmt.Fprintf(stdout, "%s: policy %s, version %d, %d stages, no faults\n", rest[0], p.Name, p.Revision, len(p.Stages))
 		return nil
-	case policyfile.KindRollout:
+	case kind == policyfile.KindRollout:
 		r, err := policyfile.Rollout(rest[0], data)
 		if err != nil {
 			return told(err)
@@ -72,6 +73,52 @@ func check(_ context.Context, args []string, stdout, stderr io.Writer) error {
 		fmt.Fprintln(stdout, "note:", n)
 	}
 	fmt.Fprintf(stdout, "%s: %d tenants, no faults\n", rest[0], len(c.Tenants))
+	return nil
+}
+
+// checkMany checks files that are applied together.
+func checkMany(paths []string, stdout io.Writer) error {
+	steps, err := readFiles(paths)
+	if err != nil {
+		return err
+	}
+	counts := map[string]int{}
+	var files []string
+	for _, s := range steps {
+		kind := s.kind
+		if slices.Contains(openslo.Kinds(), kind) {
+			kind = "OpenSLO object"
+			if !slices.Contains(files, s.file) {
+				files = append(files, s.file)
+			}
+		}
+		counts[kind]++
+	}
+	if len(files) > 0 {
+		objectives, notes, err := readObjectives(files)
+		if err != nil {
+			return told(err)
+		}
+		for _, n := range notes {
+			fmt.Fprintln(stdout, "note:", n)
+		}
+		printReaches(stdout, objectives)
+		counts["objective"] = len(objectives)
+	}
+	var parts []string
+	for _, kind := range []string{policyfile.KindPolicy, policyfile.KindRollout, "OpenSLO object", "objective"} {
+		switch n := counts[kind]; {
+		case n == 0:
+		case kind == policyfile.KindPolicy && n > 1:
+			parts = append(parts, fmt.Sprintf("%d policies", n))
+		default:
+			parts = append(parts, plural(n, kind))
+		}
+	}
+	if len(parts) == 0 {
+		return fmt.Errorf("%s: no YAML files: want at least one", strings.Join(paths, ", "))
+	}
+	fmt.Fprintf(stdout, "%s: %s, no faults\n", strings.Join(paths, ", "), strings.Join(parts, ", "))
 	return nil
 }
 

@@ -225,6 +225,10 @@ func printEvidence(w io.Writer, ev *analysis.Evidence, chart *plot.Chart, width 
 		}
 		_ = t.Flush() // a writer that is gone is no fault of ours
 	}
+	if ev.Exposure != nil {
+		fmt.Fprintln(w)
+		printMeter(w, ev.Exposure, width)
+	}
 	fmt.Fprintln(w)
 	fmt.Fprint(w, chart.Text(width, 16))
 	if len(ev.History) > 0 {
@@ -296,6 +300,9 @@ func figure(b verdict.Bound) string {
 		return strconv.FormatFloat(x, 'f', 2, 64)
 	}
 }
+
+// whole spells a count that may be unknown.
+func whole(b verdict.Bound) string { return figure(verdict.Bound(math.Round(float64(b)) + 0)) }
 
 // wrap breaks a text into lines of at most width characters, at its spaces.
 func wrap(s string, width int) (lines []string) {

@@ -21,6 +21,7 @@ var experiments = []command{
 	{"power", "[--ratio 2,5] [--share 50,10]", "failures and minutes to the verdict, beside an oracle and the classical ways", labPower},
 	{"late", "[--traffic 6,12]", "a harm whose failures are reported late, beside the same reported at once", labLate},
 	{"coverage", "[--alpha 0.05]", "confidence sequences, looked at again and again: how often they hold the truth", labCoverage},
+	{"ladder", "[--ratio 2,5] [--sessions 400]", "what a harmful change costs until it is rolled back: a fixed ladder, and shares that the exposure meter proposes", labLadder},
 	{"silent", "", "canary clients that never boot: how often that is found, and falsely", labSilent},
 	{"forged", "", "sessions forged by one network: what they can move", labForged},
 	{"tenant", "", "one customer who is hurt: when the change is called, and who is named", labTenant},
@@ -238,6 +239,37 @@ func runPlain[T any](f *labFlags, args []string, stdout, stderr io.Writer, run f
 		return err
 	}
 	return printRows(f, stdout, rows, header, line)
+}
+
+func labLadder(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	f := newLabFlags("ladder", 100, stderr)
+	e := lab.Ladder{}
+	var ratios, sessions string
+	f.Float64Var(&e.Alpha, "alpha", 0.01, "`bound` of the probability of a false rollback")
+	f.StringVar(&ratios, "ratio", "1,1.5,2,3,5", "`ratios` of the canary's odds of errors, parted by commas; 1 is healthy")
+	f.StringVar(&sessions, "sessions", "400,4000", "`sessions` a minute, parted by commas")
+	f.IntVar(&e.Minutes, "minutes", 90, "`minutes` in which it is to be decided, the same for all ways, divisible by 3")
+	err := f.start(args, stderr, func() error {
+		var err, err2 error
+		e.Options = f.options
+		e.Ratios, err = numbers("ratio", ratios)
+		e.Sessions, err2 = numbers("sessions", sessions)
+		if err := errors.Join(err, err2); err != nil {
+			return err
+		}
+		return e.Check()
+	})
+	if err != nil {
+		return err
+	}
+	rows, err := e.Run(ctx)
+	if err != nil {
+		return err
+	}
+	return printRows(f, stdout, rows, "sessions ratio way rolled_back promoted minutes_to_rollback to_promote exposed harm over_fixed 95%_from to least", func(r lab.LadderRow) string {
+		return fmt.Sprintf("%g\t%g\t%s\t%.3f\t%.3f\t%.1f\t%.1f\t%.0f\t%.1f\t%.2f\t%.2f\t%.2f\t%.1f", r.Sessions, r.Ratio, r.Way, r.RolledBack, r.Promoted, r.Rollback, r.Promote,
+			r.Exposed, r.Harm, r.Over, r.OverLo, r.OverHi, r.Least)
+	})
 }
 
 func labSilent(ctx context.Context, args []string, stdout, stderr io.Writer) error {

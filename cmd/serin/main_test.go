@@ -120,7 +120,13 @@ func runCommand(t *testing.T, args ...string) (status int, stdout, stderr string
 }
 
 func TestVerdictExitStatus(t *testing.T) {
-	s, _ := startServer(t, testConfig(t.TempDir()))
+	file := filepath.Join(t.TempDir(), "slo.yaml")
+	if err := os.WriteFile(file, []byte(sloFile), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := testConfig(t.TempDir())
+	c.Tenants[0].Objectives = []string{file}
+	s, _ := startServer(t, c)
 	createRollout(t, s)
 	t.Setenv("SERIN_SERVER", s.url())
 	t.Setenv("SERIN_TOKEN", ownViewer)
@@ -142,6 +148,44 @@ func TestVerdictExitStatus(t *testing.T) {
 			t.Errorf("the sentence does not name who decided: %s", stdout)
 		}
 	}
+	// A gate's URL says the same without a token; the budget of an objective counts
+	// beside it, and what allows least decides.
+	gate := gateURL(t, s, "gate")
+	for _, c := range []struct {
+		override string
+		want     int
+	}{{"promote", 0}, {"hold", 10}, {"rollback", 20}} {
+		override(t, s, c.override)
+		for _, args := range [][]string{{"gate", "--rollout", "r1"}, {"gate", "--url", gate, "--token", "none"}, {"gate", "--url", gate, "--rollout", "r1", "--slo", "checkout-errors"}} {
+			if status, stdout, stderr := runCommand(t, args...); status != c.want || !strings.HasPrefix(stdout, c.override+"\n") {
+				t.Errorf("override %q: %v: exit status %d, want %d; %s%s", c.override, args[:2], status, c.want, stdout, stderr)
+			}
+		}
+	}
+	for _, args := range [][]string{{"gate", "--rollout", "absent"}, {"gate", "--rollout", "r1", "--slo", "absent", "--wait"}, {"gate", "--rollout", "r1", "--token", foreignToken}, {"gate", "--url", s.url() + "/v1/nothing"}} {
+		if status, stdout, stderr := runCommand(t, args...); status != 1 || stdout != "" {
+			t.Errorf("%v: exit status %d; %s%s", args, status, stdout, stderr)
+		}
+	}
+	if status, stdout, _ := runCommand(t, "gate", "--url", s.url()+"/v1/gate/nobody"); status != 10 || !strings.Contains(stdout, "capability") {
+		t.Errorf("a gate that nobody knows: exit status %d, %s", status, stdout)
+	}
+	override(t, s, "hold")
+	type ended struct {
+		status         int
+		stdout, stderr string
+	}
+	waited := make(chan ended, 1)
+	go func() {
+		status, stdout, stderr := runCommand(t, "gate", "--rollout", "r1", "--wait", "--every", "100ms", "--timeout", "20s")
+		waited <- ended{status, stdout, stderr}
+	}()
+	time.Sleep(500 * time.Millisecond)
+	override(t, s, "promote")
+	if e := <-waited; e.status != 0 {
+		t.Errorf("waiting for a promote: %+v", e)
+	}
+	override(t, s, "rollback")
 	// What has no answer must be none of the three.
 	if status, _, stderr := runCommand(t, "verdict", "absent"); status != 1 || !strings.Contains(stderr, "absent") {
 		t.Errorf("an unknown rollout: exit status %d, %s", status, stderr)
@@ -180,6 +224,21 @@ func TestBacktestEqualsLive(t *testing.T) {
 		return m.Decision
 	}
 	judge(3 * time.Second)
+	for _, asked := range []struct {
+		args   []string
+		status int
+		want   string
+	}{
+		{[]string{"next", "r1", "--server", s.url(), "--token", ownViewer}, 0, "Next step: "},
+		{[]string{"next", "r1", "--server", s.url(), "--token", ownViewer, "--json"}, 0, `"sessions_per_hour": `},
+		{[]string{"next", "absent", "--server", s.url(), "--token", ownViewer}, 1, "no such rollout"},
+		{[]string{"next", "r1", "--server", s.url(), "--token", foreignToken}, 1, "404"},
+		{[]string{"next"}, 2, "want 1"},
+	} {
+		if status, stdout, stderr := runCommand(t, asked.args...); status != asked.status || !strings.Contains(stdout+stderr, asked.want) {
+			t.Errorf("%v: exit status %d, no %q\n%s%s", asked.args, status, asked.want, stdout, stderr)
+		}
+	}
 	if err := stop(); err != nil {
 		t.Fatal(err)
 	}
@@ -198,7 +257,7 @@ func TestBacktestEqualsLive(t *testing.T) {
 	explained := func(args ...string) {
 		t.Helper()
 		status, stdout, stderr := runCommand(t, append([]string{"explain", "r1", "--width", "90", "--svg", svg}, args...)...)
-		for _, want := range []string{"Roll back release/2.4.1", "GUARDRAIL", "STRATUM", "!  ", "error_free", "LOSS", "no_show", "rollback at 4.61", "harm, all", "UTC"} {
+		for _, want := range []string{"Roll back release/2.4.1", "GUARDRAIL", "STRATUM", "!  ", "error_free", "LOSS", "no_show", "Next step: ", "FAILED ON THE CANARY", "rollback at 4.61", "harm, all", "UTC"} {
 			if status != 0 || !strings.Contains(stdout, want) {
 				t.Fatalf("explain %v: exit status %d, no %q\n%s%s", args, status, want, stdout, stderr)
 			}

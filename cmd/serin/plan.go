@@ -21,25 +21,62 @@ import (
 
 	"serin.dev/serin/analysis"
 	"serin.dev/serin/analysis/canary"
+	"serin.dev/serin/analysis/openslo"
 	"serin.dev/serin/analysis/policyfile"
+	"serin.dev/serin/analysis/slo"
 )
 
 // documentKinds are the kinds of files that a server keeps for its tenants, each
 // with its check.
-var documentKinds = map[string]func(text []byte) (name string, err error){
-	analysis.KindPolicy: func(text []byte) (string, error) {
-		p, err := parsePolicy(text)
-		return p.Name, err
-	},
-}
+var documentKinds = func() map[string]func(text []byte) (name string, err error) {
+	kinds := map[string]func(text []byte) (name string, err error){
+		analysis.KindPolicy: func(text []byte) (string, error) {
+			p, err := parsePolicy(text)
+			return p.Name, err
+		},
+	}
+	for _, kind := range openslo.Kinds() {
+		kinds[kind] = func(text []byte) (string, error) {
+			got, name, err := openslo.Head("text", text)
+			if err == nil && got != kind {
+				err = fmt.Errorf("text: kind: %s: want %s", got, kind)
+			}
+			return name, err
+		}
+	}
+	return kinds
+}()
 
 func parsePolicy(text []byte) (canary.Policy, error) { return policyfile.Policy("text", text) }
+
+// parseObjects makes objectives of the OpenSLO objects that a server keeps.
+func parseObjects(docs []analysis.Document) ([]slo.Objective, []string, error) {
+	var files []*openslo.File
+	var faults []error
+	for _, d := range docs {
+		f, err := openslo.Parse(d.Kind+"/"+d.Name, []byte(d.Text))
+		if err != nil {
+			faults = append(faults, err)
+			continue
+		}
+		files = append(files, f)
+	}
+	if err := errors.Join(faults...); err != nil {
+		return nil, nil, err
+	}
+	objectives, notes, err := openslo.Compile(files...)
+	told := []string{}
+	for _, n := range notes {
+		told = append(told, n.String())
+	}
+	return objectives, told, err
+}
 
 // step is one thing that apply would do.
 type step struct {
 	do         string // create, change, remove, keep
 	kind, name string
-	text       string
+	file, text string
 	basis      uint64
 	from, to   string // what is told of it: versions, counts
 	rollout    *canary.Rollout
@@ -92,7 +129,9 @@ func plan(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return err
 	}
 	printPlan(stdout, steps, live)
-	return nil
+	done, err := r.apply(ctx, steps, true)
+	printNotes(stdout, done.Notes)
+	return err
 }
 
 // apply does what plan shows, or goes back to what was after an earlier change.
@@ -134,43 +173,71 @@ func apply(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return err
 	}
 	printPlan(stdout, steps, live)
+	done, err := r.apply(ctx, steps, false)
+	if err != nil {
+		return fmt.Errorf("%w; nothing is applied", err)
+	}
+	printNotes(stdout, done.Notes)
+	for _, c := range done.Changes {
+		fmt.Fprintf(stdout, "change %d: %s %s\n", c.Number, c.Kind, c.Name)
+	}
+	for _, id := range done.Rollouts {
+		fmt.Fprintf(stdout, "created rollout %s\n", id)
+	}
+	if !*shadow {
+		return nil
+	}
 	for _, s := range steps {
-		if err := r.do(ctx, s, stdout); err != nil {
-			return fmt.Errorf("%s %s: %w; what stands above it is done", s.kind, s.name, err)
+		if s.kind != analysis.KindPolicy || s.do != "change" {
+			continue
 		}
-		if *shadow && s.kind == analysis.KindPolicy && s.do == "change" {
-			for _, id := range live[s.name] {
-				if _, err := r.send(ctx, http.MethodPost, "/v1/rollouts/"+url.PathEscape(id)+"/shadow", map[string]any{"policy": map[string]string{"name": s.name}}); err != nil {
-					return fmt.Errorf("try policy %s beside that of rollout %s: %w", s.name, id, err)
-				}
-				fmt.Fprintf(stdout, "tried beside the active policy of %s\n", id)
+		for _, id := range live[s.name] {
+			if _, err := r.send(ctx, http.MethodPost, "/v1/rollouts/"+url.PathEscape(id)+"/shadow", map[string]any{"policy": map[string]string{"name": s.name}}); err != nil {
+				return fmt.Errorf("all is applied; try policy %s beside that of rollout %s: %w", s.name, id, err)
 			}
+			fmt.Fprintf(stdout, "tried beside the active policy of %s\n", id)
 		}
 	}
 	return nil
 }
 
-func (r remote) do(ctx context.Context, s step, stdout io.Writer) error {
-	switch {
-	case s.do == "keep":
-		return nil
-	case s.rollout != nil:
-		if _, err := r.send(ctx, http.MethodPost, "/v1/rollouts", s.rollout); err != nil {
-			return err
+// apply has the server do all steps at once, or only check them.
+func (r remote) apply(ctx context.Context, steps []step, check bool) (analysis.Applied, error) {
+	var done analysis.Applied
+	body := struct {
+		Changes  []analysis.Edit  `json:"changes"`
+		Rollouts []canary.Rollout `json:"rollouts"`
+	}{[]analysis.Edit{}, []canary.Rollout{}}
+	for _, s := range steps {
+		switch {
+		case s.do == "keep":
+		case s.rollout != nil:
+			body.Rollouts = append(body.Rollouts, *s.rollout)
+		default:
+			body.Changes = append(body.Changes, analysis.Edit{Kind: s.kind, Name: s.name, Text: s.text, Basis: s.basis})
 		}
-		fmt.Fprintf(stdout, "created rollout %s\n", s.name)
-		return nil
 	}
-	raw, err := r.send(ctx, http.MethodPut, "/v1/documents/"+s.kind+"/"+url.PathEscape(s.name), map[string]any{"text": s.text, "basis": s.basis})
+	if len(body.Changes)+len(body.Rollouts) == 0 {
+		return done, nil
+	}
+	path := "/v1/documents"
+	if check {
+		path += "/check"
+	}
+	raw, err := r.send(ctx, http.MethodPost, path, body)
 	if err != nil {
-		return err
+		return done, err
 	}
-	var c analysis.Change
-	if err := json.Unmarshal(raw, &c); err != nil {
-		return fmt.Errorf("read the server's answer: %w", err)
+	if err := json.Unmarshal(raw, &done); err != nil {
+		return done, fmt.Errorf("read the server's answer: %w", err)
 	}
-	fmt.Fprintf(stdout, "change %d: %s %s\n", c.Number, s.kind, s.name)
-	return nil
+	return done, nil
+}
+
+func printNotes(w io.Writer, notes []string) {
+	for _, n := range notes {
+		fmt.Fprintln(w, "note:", n)
+	}
 }
 
 // audit lists who changed what, and when.
@@ -335,32 +402,21 @@ func readFiles(paths []string) (steps []step, err error) {
 			faults = append(faults, err)
 			continue
 		}
-		s := step{text: string(text)}
-		switch s.kind, _ = policyfile.Kind(text); s.kind {
-		case policyfile.KindPolicy:
-			var p canary.Policy
-			if p, err = policyfile.Policy(name, text); err == nil {
-				s.name, s.to = p.Name, fmt.Sprintf("version %d", p.Revision)
-			}
-		case policyfile.KindRollout:
-			var ro canary.Rollout
-			if ro, err = policyfile.RolloutAsWritten(name, text); err == nil {
-				s.name, s.rollout, s.to = ro.ID, &ro, fmt.Sprintf("%d stages", len(ro.Stages))
-			}
-		default:
-			err = fmt.Errorf("%s: kind: %q: want %s or %s", name, s.kind, policyfile.KindPolicy, policyfile.KindRollout)
-		}
+		of, err := stepsOf(name, text)
 		if err != nil {
 			faults = append(faults, err)
 			continue
 		}
-		key := s.kind + " " + s.name
-		if first, ok := seen[key]; ok {
-			faults = append(faults, fmt.Errorf("%s: %s: want each once; it is in %s too", name, key, first))
-			continue
+		for _, s := range of {
+			s.file = name
+			key := s.kind + " " + s.name
+			if first, ok := seen[key]; ok {
+				faults = append(faults, fmt.Errorf("%s: %s: want each once; it is in %s too", name, key, first))
+				continue
+			}
+			seen[key] = name
+			steps = append(steps, s)
 		}
-		seen[key] = name
-		steps = append(steps, s)
 	}
 	if err := errors.Join(faults...); err != nil {
 		return nil, told(err)
@@ -368,6 +424,36 @@ func readFiles(paths []string) (steps []step, err error) {
 	// Policies come first: rollouts may name them.
 	slices.SortStableFunc(steps, func(a, b step) int { return strings.Compare(a.kind, b.kind) })
 	return steps, nil
+}
+
+// stepsOf reads what a file has: a policy, a rollout, or OpenSLO objects, of which each
+// is kept by itself.
+func stepsOf(name string, text []byte) ([]step, error) {
+	if openslo.Is(text) {
+		objects, err := openslo.Split(name, text)
+		var steps []step
+		for _, o := range objects {
+			steps = append(steps, step{text: o.Text, kind: o.Kind, name: o.Name})
+		}
+		return steps, err
+	}
+	s := step{text: string(text)}
+	var err error
+	switch s.kind, _ = policyfile.Kind(text); s.kind {
+	case policyfile.KindPolicy:
+		var p canary.Policy
+		if p, err = policyfile.Policy(name, text); err == nil {
+			s.name, s.to = p.Name, fmt.Sprintf("version %d", p.Revision)
+		}
+	case policyfile.KindRollout:
+		var ro canary.Rollout
+		if ro, err = policyfile.RolloutAsWritten(name, text); err == nil {
+			s.name, s.rollout, s.to = ro.ID, &ro, fmt.Sprintf("%d stages", len(ro.Stages))
+		}
+	default:
+		err = fmt.Errorf("%s: kind: %q: want %s, %s, or objects of %s", name, s.kind, policyfile.KindPolicy, policyfile.KindRollout, openslo.Version)
+	}
+	return []step{s}, err
 }
 
 // differ returns the lines that are in one text and not in the other, each with
@@ -398,7 +484,10 @@ func printPlan(w io.Writer, steps []step, live map[string][]string) {
 	n := 0
 	for _, s := range steps {
 		detail := strings.Join(slices.DeleteFunc([]string{s.to, s.from}, func(t string) bool { return t == "" }), "; ")
-		fmt.Fprintf(w, "%-7s %s %s (%s)\n", s.do, s.kind, s.name, detail)
+		if detail != "" {
+			detail = " (" + detail + ")"
+		}
+		fmt.Fprintf(w, "%-7s %s %s%s\n", s.do, s.kind, s.name, detail)
 		for _, line := range s.lines {
 			fmt.Fprintf(w, "          %s\n", line)
 		}

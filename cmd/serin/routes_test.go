@@ -34,7 +34,7 @@ func TestForeignTenantReadsNothing(t *testing.T) {
 		time.Sleep(50 * time.Millisecond)
 	}
 	bodies := map[string]string{"/v1/rollouts": strings.Replace(testRollout, `"r1"`, `"theirs"`, 1),
-		"/v1/rollouts/{id}/stage": `{"stage":0}`, "/v1/rollouts/{id}/shadow": `{"policy":{}}`, "/v1/rollouts/{id}/gate": `{}`, "/v1/rollouts/{id}/assigned": `{"canary":1,"baseline":9}`, "/v1/documents/{kind}/{name}": `{"text":""}`, "/v1/documents/back": `{"number":0}`, "/v1/slos/{id}/exception": `{"why":"x","until":"2099-01-01T00:00:00Z"}`, "/v1/releases": `{"app":"x","release":"1","state":"deployed"}`, "/v1/rollouts/{id}/override": `{"decision":"promote","why":"I can"}`}
+		"/v1/rollouts/{id}/stage": `{"stage":0}`, "/v1/rollouts/{id}/shadow": `{"policy":{}}`, "/v1/rollouts/{id}/gate": `{}`, "/v1/rollouts/{id}/assigned": `{"canary":1,"baseline":9}`, "/v1/documents/{kind}/{name}": `{"text":""}`, "/v1/documents/check": `{"changes":[]}`, "/v1/documents/back": `{"number":0}`, "/v1/documents": `{"changes":[{"kind":"policy","name":"theirs","text":"kind: policy\nname: theirs\nversion: 1\n"}]}`, "/v1/slos/{id}/exception": `{"why":"x","until":"2099-01-01T00:00:00Z"}`, "/v1/releases": `{"app":"x","release":"1","state":"deployed"}`, "/v1/rollouts/{id}/override": `{"decision":"promote","why":"I can"}`}
 	ask := func(method, path, token string) (int, string) {
 		req, err := http.NewRequestWithContext(t.Context(), method, s.url()+strings.Replace(path, "{id}", "r1", 1), strings.NewReader(bodies[path]))
 		if err != nil {

@@ -245,7 +245,7 @@ func (s *server) controlOnce(ctx context.Context) error {
 		return err
 	}
 	engine, err := analysis.Open(ctx, analysis.Options{Events: s.events, Control: s.control, Segments: segments,
-		Checkpoint: s.c.path("checkpoint"), SealAfter: s.c.SealAfter, Policies: s.policies, Objectives: s.slos, Documents: documentKinds, ParsePolicy: parsePolicy, Logger: s.logger.With("part", "analysis")})
+		Checkpoint: s.c.path("checkpoint"), SealAfter: s.c.SealAfter, Policies: s.policies, Objectives: s.slos, Documents: documentKinds, ParsePolicy: parsePolicy, ObjectKinds: openslo.Kinds(), ParseObjects: parseObjects, Logger: s.logger.With("part", "analysis")})
 	if err != nil {
 		return err
 	}

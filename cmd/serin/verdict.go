@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -15,7 +16,7 @@ import (
 	"serin.dev/serin/analysis/verdict"
 )
 
-// The exit statuses of serin verdict. Anything else means that there is no
+// The exit statuses of serin verdict and gate. Anything else means that there is no
 // answer, which a pipeline must treat as hold.
 const (
 	exitHold     exit = 10
@@ -103,8 +104,8 @@ func (e *statusError) Error() string {
 // temporary reports whether asking again can help: no answer at all, or a
 // fault of the server's.
 func temporary(err error) bool {
-	se, ok := err.(*statusError)
-	return !ok || se.status >= 500 || se.status == http.StatusTooManyRequests
+	var se *statusError
+	return !errors.As(err, &se) || se.status >= 500 || se.status == http.StatusTooManyRequests
 }
 
 func get(ctx context.Context, u, token string) ([]byte, error) {

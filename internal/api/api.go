@@ -117,6 +117,8 @@ func (a *API) table() []route {
 		{Route{"GET", "/v1/releases", tenant.Viewer}, a.releases, false},
 		{Route{"POST", "/v1/releases", tenant.Releaser}, a.setRelease, false},
 		{Route{"GET", "/v1/documents", tenant.Viewer}, a.documents, false},
+		{Route{"POST", "/v1/documents", tenant.Releaser}, a.applyDocuments, false},
+		{Route{"POST", "/v1/documents/check", tenant.Viewer}, a.checkDocuments, false},
 		{Route{"GET", "/v1/documents/changes", tenant.Viewer}, a.changes, false},
 		{Route{"POST", "/v1/documents/back", tenant.Admin}, a.back, false},
 		{Route{"PUT", "/v1/documents/{kind}/{name}", tenant.Releaser}, a.putDocument, false},
@@ -178,6 +180,9 @@ func (a *API) explain(w http.ResponseWriter, r *http.Request, access tenant.Acce
 		fail(w, http.StatusNotFound, "not_found", err.Error())
 	case errors.Is(err, analysis.ErrExists), errors.Is(err, analysis.ErrStage), errors.Is(err, analysis.ErrEnded), errors.Is(err, analysis.ErrBasis), errors.Is(err, analysis.ErrRelease):
 		fail(w, http.StatusConflict, "conflict", err.Error())
+	case errors.Is(err, analysis.ErrCatchingUp):
+		w.Header().Set("Retry-After", "2")
+		fail(w, http.StatusServiceUnavailable, "catching_up", err.Error())
 	case errors.As(err, &bad), errors.Is(err, canary.ErrInvalid), errors.Is(err, analysis.ErrException), errors.Is(err, alert.ErrInvalid):
 		fail(w, http.StatusBadRequest, "invalid", err.Error())
 	default:

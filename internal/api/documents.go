@@ -6,6 +6,7 @@ import (
 	"net/http"
 
 	"serin.dev/serin/analysis"
+	"serin.dev/serin/analysis/canary"
 	"serin.dev/serin/internal/tenant"
 )
 
@@ -17,8 +18,39 @@ func (a *API) changes(w http.ResponseWriter, _ *http.Request, e *analysis.Engine
 	return write(w, http.StatusOK, map[string]any{"changes": e.Changes(ac.Tenant)})
 }
 
-// maxDocumentBody bounds a request that puts a document: its text, as JSON has it.
-const maxDocumentBody = 1 << 20
+// maxDocumentBody bounds a request that puts a document, maxApplyBody one that puts
+// many: their texts, as JSON has them.
+const (
+	maxDocumentBody = 1 << 20
+	maxApplyBody    = 4 << 20
+)
+
+// applyDocuments changes documents and registers rollouts, all or nothing.
+func (a *API) applyDocuments(w http.ResponseWriter, r *http.Request, e *analysis.Engine, ac tenant.Access) error {
+	return a.edit(w, r, e, ac, false)
+}
+
+// checkDocuments says what would come of that, and changes nothing.
+func (a *API) checkDocuments(w http.ResponseWriter, r *http.Request, e *analysis.Engine, ac tenant.Access) error {
+	return a.edit(w, r, e, ac, true)
+}
+
+func (a *API) edit(w http.ResponseWriter, r *http.Request, e *analysis.Engine, ac tenant.Access, check bool) error {
+	var body struct {
+		Changes  []analysis.Edit  `json:"changes"`
+		Rollouts []canary.Rollout `json:"rollouts"`
+	}
+	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxApplyBody))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&body); err != nil {
+		return &badRequest{fmt.Sprintf("body: %v", err)}
+	}
+	done, err := e.Apply(r.Context(), ac.Tenant, ac.Token, body.Changes, body.Rollouts, check)
+	if err != nil {
+		return err
+	}
+	return write(w, http.StatusOK, done)
+}
 
 func (a *API) putDocument(w http.ResponseWriter, r *http.Request, e *analysis.Engine, ac tenant.Access) error {
 	var body struct {
