@@ -71,6 +71,8 @@ type tenantConfig struct {
 	Webhooks []webhookConfig `yaml:"webhooks,omitempty"`
 	Alerts   []alertConfig   `yaml:"alerts,omitempty"` // who is told of incidents
 	Tools    []toolConfig    `yaml:"tools,omitempty"`  // told verdicts by their own APIs
+	// Protections are deployment protection rules of GitHub.
+	Protections []protectionConfig `yaml:"protections,omitempty"`
 	// Objectives are OpenSLO files, or folders of them.
 	Objectives []string `yaml:"objectives,omitempty"`
 	Policies   []string `yaml:"policies,omitempty"` // files of policies that rollouts may name; paths are relative to where serin runs
@@ -220,6 +222,9 @@ func (c *config) directory() (*tenant.Directory, error) {
 	d, err := tenant.NewDirectory(specs)
 	if _, werr := c.targets(); werr != nil {
 		faults = append(faults, werr)
+	}
+	if _, perr := c.protections(); perr != nil {
+		faults = append(faults, perr)
 	}
 	if _, aerr := c.alertTargets(); aerr != nil {
 		faults = append(faults, aerr)
