@@ -73,6 +73,8 @@ type tenantConfig struct {
 	Tools    []toolConfig    `yaml:"tools,omitempty"`  // told verdicts by their own APIs
 	// Escalation is what becomes of a rollback that no receiver acknowledges.
 	Escalation escalationConfig `yaml:"escalation,omitempty"`
+	// Protections are deployment protection rules of GitHub.
+	Protections []protectionConfig `yaml:"protections,omitempty"`
 	// Objectives are OpenSLO files, or folders of them.
 	Objectives []string `yaml:"objectives,omitempty"`
 	Policies   []string `yaml:"policies,omitempty"` // files of policies that rollouts may name; paths are relative to where serin runs
@@ -222,6 +224,9 @@ func (c *config) directory() (*tenant.Directory, error) {
 	d, err := tenant.NewDirectory(specs)
 	if _, werr := c.targets(); werr != nil {
 		faults = append(faults, werr)
+	}
+	if _, perr := c.protections(); perr != nil {
+		faults = append(faults, perr)
 	}
 	if _, aerr := c.alertTargets(); aerr != nil {
 		faults = append(faults, aerr)

@@ -17,6 +17,7 @@ import (
 	"github.com/VictoriaMetrics/metrics"
 
 	"serin.dev/serin/alerting/policy"
+	"serin.dev/serin/alerting/protection"
 	"serin.dev/serin/alerting/webhook"
 	"serin.dev/serin/analysis"
 	"serin.dev/serin/analysis/openslo"
@@ -42,6 +43,8 @@ type server struct {
 	policies analysis.Policies
 	slos     analysis.Objectives
 	alerts   *alerts
+	// protection holds the deployments that wait for a review on GitHub.
+	protection *protection.Book
 	// evaluator gives the objectives of an analysis.
 	evaluator func(*analysis.Engine) evaluator
 	journal   *journal.Journal
@@ -89,6 +92,9 @@ func newServer(ctx context.Context, c config, logger *slog.Logger) (_ *server, e
 		logger.Warn("an objective is likely not what was meant", "note", n.String())
 	}
 	if s.alerts, err = openAlerts(&c, logger.With("part", "alerts")); err != nil {
+		return nil, err
+	}
+	if s.protection, err = s.openProtection(logger.With("part", "protection")); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -186,6 +192,7 @@ func (s *server) run(ctx context.Context) error {
 		}
 	})
 	wg.Go(func() { s.controlPlane(ctx) })
+	wg.Go(func() { s.protection.Run(ctx, s.verdicts) })
 	wg.Go(func() {
 		if err := s.alerts.run(ctx, webhook.Options{Allow: s.c.WebhookAllow, Logger: s.logger.With("part", "alerts")}); err != nil {
 			s.logger.Error("alerts are told no more", "error", err)
@@ -320,6 +327,7 @@ func (s *server) routes() http.Handler {
 			http.ServeContent(w, r, "serin.js", time.Time{}, f)
 		})
 	}
+	mux.Handle("POST /v1/github/{tenant}/{name}", s.protection)
 	mux.Handle("/", api.New(api.Options{Tenants: s.tenants, Engine: s.engine.Load, Held: s.edge, Deliveries: deliveries{s}, Alerts: s.alerts, Capabilities: s.gates, Logger: s.logger.With("part", "api")}))
 	return mux
 }

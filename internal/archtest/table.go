@@ -13,7 +13,7 @@ type rule struct {
 }
 
 var table = []rule{
-	{of: "cmd/serin", may: []string{"alerting/actuate", "alerting/alert", "alerting/alertmanager", "alerting/email", "alerting/pagerduty", "alerting/policy", "alerting/slack", "alerting/webhook", "analysis", "analysis/canary", "analysis/evalue", "analysis/exposure", "analysis/judge", "analysis/lab", "analysis/openslo", "analysis/policyfile", "analysis/slo", "analysis/verdict", "analysis/yamlfile", "ingest", "ingest/dialect", "ingest/lane", "internal/api", "internal/bench/corpus", "internal/bench/load", "internal/bench/verdicts", "internal/event", "internal/plot", "internal/store/journal", "internal/store/segment", "internal/tenant"}},
+	{of: "cmd/serin", may: []string{"alerting/actuate", "alerting/alert", "alerting/alertmanager", "alerting/email", "alerting/pagerduty", "alerting/policy", "alerting/protection", "alerting/slack", "alerting/webhook", "analysis", "analysis/canary", "analysis/evalue", "analysis/exposure", "analysis/judge", "analysis/lab", "analysis/openslo", "analysis/policyfile", "analysis/slo", "analysis/verdict", "analysis/yamlfile", "ingest", "ingest/dialect", "ingest/lane", "internal/api", "internal/bench/corpus", "internal/bench/load", "internal/bench/verdicts", "internal/event", "internal/plot", "internal/store/journal", "internal/store/segment", "internal/tenant"}},
 	{of: "alerting/actuate", may: []string{"alerting/webhook", "analysis/verdict"}},
 	{of: "alerting/alert", may: []string{"analysis/verdict"}, standardOnly: true},
 	{of: "alerting/alertmanager", may: []string{"alerting/alert", "analysis/verdict"}, standardOnly: true},
@@ -21,6 +21,7 @@ var table = []rule{
 	{of: "alerting/gate", may: []string{"analysis/judge", "analysis/verdict"}},
 	{of: "alerting/pagerduty", may: []string{"alerting/alert", "alerting/webhook", "analysis/verdict"}},
 	{of: "alerting/policy", may: []string{"analysis/verdict"}},
+	{of: "alerting/protection", may: []string{"alerting/actuate", "analysis/verdict"}, standardOnly: true},
 	{of: "alerting/slack", may: []string{"alerting/alert", "alerting/webhook"}},
 	{of: "alerting/webhook", may: []string{"analysis/verdict"}},
 	{of: "internal/api", may: []string{"alerting/alert", "alerting/gate", "analysis", "analysis/canary", "analysis/verdict", "internal/tenant"}},
@@ -78,7 +79,7 @@ var limits = []struct {
 }{
 	{"flag", []string{"cmd/serin", "internal/bench/delivery", "internal/bench/ingest", "internal/bench/fuzz"}},
 	{"os", []string{"cmd/serin", "internal/store/...", "internal/archtest", "internal/bench/..."}},
-	{"net/http", []string{"cmd/serin", "internal/api", "ingest", "alerting/actuate", "alerting/alertmanager", "alerting/pagerduty", "alerting/slack", "alerting/webhook", "internal/bench/..."}},
+	{"net/http", []string{"cmd/serin", "internal/api", "ingest", "alerting/actuate", "alerting/alertmanager", "alerting/pagerduty", "alerting/protection", "alerting/slack", "alerting/webhook", "internal/bench/..."}},
 	{"github.com/apache/arrow/go/v17/...", []string{"internal/store/...", "analysis/cell"}},
 	{"github.com/gorilla/websocket", []string{"ingest", "internal/api", "internal/bench/..."}},
 	{"github.com/nats-io/...", []string{"internal/store/journal"}},
