@@ -246,4 +246,3 @@ func (l *lastTold) open(suppressed map[string]bool) (told, open int) {
 	}
 	return told, open
 }
-
