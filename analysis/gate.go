@@ -64,6 +64,31 @@ func (e *Engine) Answered(ctx context.Context, id tenant.ID, s verdict.Standing)
 	return e.RecordDelivery(ctx, id.String(), v.Rollout, Delivery{Target: gateTarget, Message: gateMessage(v.Rollout, v.Number), Outcome: delivered, Tries: 1, Rollback: v.Number})
 }
 
+// Begin lets a tool give the canary its first traffic, where it asks before it does,
+// and reports whether it may: once for a rollout, while it stands at its first
+// stage, no session of the canary was seen, and no error budget keeps it back. It is
+// recorded before it is answered. An answer that is lost is a wait, and ends at the
+// stage's deadline: a second yes could be one for the second step.
+func (e *Engine) Begin(ctx context.Context, id tenant.ID, rollout string) (bool, error) {
+	k := rolloutKey{id.String(), rollout}
+	message := "begin_" + rollout
+	e.mu.Lock()
+	t, ok := e.find(k)
+	v := e.answer(k)
+	may := ok && t.Stage == 0 && t.Sessions[1] == 0 && v.Number > 0 && v.Decision == verdict.Hold && v.Reasons[0].Code != verdict.Override && len(v.Budgets) == 0 &&
+		!e.told(deliveryKey{k.Tenant, gateTarget, message})
+	e.mu.Unlock()
+	if !may {
+		return false, nil
+	}
+	// Two that ask at once could both be told yes to the same step; a tool asks one
+	// after the other.
+	if err := e.RecordDelivery(ctx, k.Tenant, rollout, Delivery{Target: gateTarget, Message: message, Outcome: delivered, Tries: 1}); err != nil {
+		return false, err
+	}
+	return true, nil
+}
+
 // GateWeight tells that the canary of a rollout now gets a share of the
 // traffic, in (0,1]. Where that is the share of the stage after one that was
 // promoted, the rollout moves to it; else nothing happens.

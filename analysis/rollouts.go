@@ -184,7 +184,16 @@ func (e *Engine) command(ctx context.Context, r Record) error {
 	if !e.ready {
 		return nil
 	}
-	return e.evaluate(ctx, now)
+	// Of this rollout alone: the others are looked at with the next tick.
+	k := rolloutKey{r.Tenant, r.ID}
+	for _, k := range []rolloutKey{k, k.shadow()} {
+		if t := e.fold.Tests[k]; t != nil {
+			if err := e.judge(ctx, k, t, now); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // find returns the test of a rollout that is under way. The caller holds mu.

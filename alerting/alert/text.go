@@ -92,6 +92,24 @@ func percent(f float64) string {
 	return fmt.Sprintf("%.4g %%", 100*f)
 }
 
+// Heartbeat is a message that says that objectives are evaluated.
+type Heartbeat struct {
+	ID   string
+	Body []byte
+}
+
+// Watchdog returns the n-th message of a target since a time that says so: its
+// absence, for longer than every, is the alarm.
+func Watchdog(tenant, target string, n uint64, since, at time.Time, every time.Duration) (Heartbeat, error) {
+	id := "watchdog_" + digest(tenant, target, n, since)
+	body, err := json.Marshal(map[string]any{"type": "watchdog", "timestamp": at.UTC(),
+		"data": map[string]any{"tenant": tenant, "target": target, "since": since.UTC(), "every_seconds": every.Seconds()}})
+	if err != nil {
+		return Heartbeat{}, fmt.Errorf("write message %s: %w", id, err)
+	}
+	return Heartbeat{id, body}, nil
+}
+
 // Body is a notification as a webhook of one's own gets it.
 func Body(n *Notification) ([]byte, error) {
 	data, err := json.Marshal(struct {

@@ -194,6 +194,12 @@ func (d *Deliverer) label(name string, t Target) string {
 // stream tells messages one after the other.
 func (d *Deliverer) stream(ctx context.Context, t Target, messages []Message) ended {
 	for _, m := range messages {
+		if m.Body == nil && m.Make != nil {
+			var err error
+			if m.Body, err = m.Make(); err != nil {
+				return ended{err: fmt.Errorf("make message %s: %w", m.ID, err)}
+			}
+		}
 		r, ok := d.message(ctx, t, m)
 		if !ok {
 			return ended{}
@@ -279,22 +285,25 @@ func (d *Deliverer) wait(ctx context.Context, t Target, m Message, length time.D
 	}
 }
 
+// Try tells a message once, as its target wants it told.
+func (t Target) Try(ctx context.Context, c Client, now time.Time, m Message) (Answer, error) {
+	if t.Teller != nil {
+		return t.Teller.Tell(ctx, m)
+	}
+	header, err := t.sign(m, now)
+	if err != nil {
+		return Answer{}, err
+	}
+	return Post(ctx, c, t.URL, header, m.Body)
+}
+
 // attempt makes one try, and returns the status and the wait that the receiver
 // asked for.
 func (d *Deliverer) attempt(ctx context.Context, t Target, m Message) (status int, after time.Duration, err error) {
 	start := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
-	var a Answer
-	if t.Teller != nil {
-		a, err = t.Teller.Tell(ctx, m)
-	} else {
-		var header http.Header
-		if header, err = t.sign(m, d.o.Now()); err != nil {
-			return 0, 0, err
-		}
-		a, err = Post(ctx, d.o.Client, t.URL, header, m.Body)
-	}
+	a, err := t.Try(ctx, d.o.Client, d.o.Now(), m)
 	if a.Status != 0 {
 		metrics.GetOrCreateHistogram(d.label("serin_webhook_attempt_seconds", t)).UpdateDuration(start)
 	}

@@ -87,6 +87,9 @@ type Message struct {
 	Decision  verdict.Decision
 	Verdict   *verdict.Verdict // for those who act on it
 	Body      []byte           // JSON
+	// Make makes the body where there is none yet: of many that wait few are told at
+	// once.
+	Make func() ([]byte, error)
 }
 
 // Key returns the tenant and the rollout that a message is about.

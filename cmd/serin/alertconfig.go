@@ -52,6 +52,7 @@ type alertConfig struct {
 	RoutingKey string            `yaml:"routing_key,omitempty"` // pagerduty
 	Token      string            `yaml:"token,omitempty"`       // alertmanager: bearer token
 	Labels     map[string]string `yaml:"labels,omitempty"`      // alertmanager: put on all alerts
+	Watchdog   time.Duration     `yaml:"watchdog,omitempty"`    // webhook: between messages that say that objectives are evaluated; 0: none
 
 	SMTP     string   `yaml:"smtp,omitempty"` // email: HOST:PORT
 	Security string   `yaml:"security,omitempty"`
@@ -67,7 +68,15 @@ type alertTarget struct {
 	body     func(*alert.Notification) ([]byte, error) // of its messages
 	messages webhook.Target                            // of all but Alertmanager
 	manager  *alertmanager.Target
+	watchdog time.Duration // between messages of a webhook that nothing is wrong; 0: none
 }
+
+// The bounds of a watchdog: an evaluation stands for two minutes, and who waits for
+// more than a day for an alarm waits for none.
+const (
+	minWatchdog = 10 * time.Second
+	maxWatchdog = 24 * time.Hour
+)
 
 // alertPrefix keeps targets of alerts apart, in metrics and logs, from webhooks of
 // the same name.
@@ -133,6 +142,9 @@ func (a *alertConfig) make(t *alertTarget, c *config, client webhook.Client) err
 		return e.Check()
 	case kindWebhook:
 		t.body = alert.Body
+		if t.watchdog = a.Watchdog; t.watchdog != 0 && (t.watchdog < minWatchdog || t.watchdog > maxWatchdog) {
+			return fmt.Errorf("watchdog: %v: want %v to %v, or none", t.watchdog, minWatchdog, maxWatchdog)
+		}
 		t.messages.URL = a.URL
 		texts := a.Secrets
 		if a.Secret != "" {
@@ -165,6 +177,7 @@ func (a *alertConfig) strays() error {
 		{"routing_key", a.RoutingKey != "", []string{kindPagerDuty}},
 		{"token", a.Token != "", []string{kindAlertmanager}},
 		{"labels", len(a.Labels) > 0, []string{kindAlertmanager}},
+		{"watchdog", a.Watchdog != 0, []string{kindWebhook}},
 		{"smtp", a.SMTP != "", []string{kindEmail}}, {"security", a.Security != "", []string{kindEmail}},
 		{"user", a.User != "", []string{kindEmail}}, {"password", a.Password != "", []string{kindEmail}},
 		{"from", a.From != "", []string{kindEmail}}, {"to", len(a.To) > 0, []string{kindEmail}},

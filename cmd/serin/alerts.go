@@ -180,6 +180,9 @@ func (a *alerts) run(ctx context.Context, o webhook.Options) error {
 		if t.manager != nil {
 			wg.Go(func() { a.manager(ctx, t) })
 		}
+		if t.watchdog > 0 {
+			wg.Go(func() { a.watchdog(ctx, t, webhook.NewClient(o.Allow)) })
+		}
 	}
 	return deliverer.Run(ctx)
 }
@@ -226,6 +229,44 @@ func (a *alerts) manager(ctx context.Context, t alertTarget) {
 		case <-ctx.Done():
 			return
 		case <-changed:
+		case <-time.After(wait):
+		}
+	}
+}
+
+// watchdog tells a webhook, again and again, that objectives are evaluated: whoever
+// hears it no more knows that they are not, or that nothing arrives. One that is not
+// taken is not tried again before the next one: a late one would say what is over.
+func (a *alerts) watchdog(ctx context.Context, t alertTarget, client webhook.Client) {
+	for n := uint64(1); ; n++ {
+		if now := time.Now(); now.Sub(a.book.Told()) < aliveFor {
+			m, err := alert.Watchdog(t.Tenant, t.Name, n, a.began, now, t.watchdog)
+			if err == nil {
+				sendCtx, cancel := context.WithTimeout(ctx, managerTimeout)
+				var answer webhook.Answer
+				answer, err = t.messages.Try(sendCtx, client, now, webhook.Message{ID: m.ID, Body: m.Body})
+				cancel()
+				if err == nil && answer.Status/100 != 2 {
+					err = fmt.Errorf("status %d", answer.Status)
+				}
+			}
+			if ctx.Err() != nil {
+				return
+			}
+			result := "ok"
+			if err != nil {
+				result = "failed"
+				a.logger.Warn("a watchdog was not told", "tenant", t.Tenant, "target", t.Name, "error", err)
+			}
+			metrics.GetOrCreateCounter(fmt.Sprintf("serin_watchdog_sends_total{tenant=%q,target=%q,result=%q}", t.Tenant, t.Name, result)).Inc()
+		}
+		wait := t.watchdog
+		if a.book.Told().IsZero() { // nothing was evaluated since the start
+			wait = min(wait, time.Second)
+		}
+		select {
+		case <-ctx.Done():
+			return
 		case <-time.After(wait):
 		}
 	}

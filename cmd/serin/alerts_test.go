@@ -295,3 +295,50 @@ func TestAlertConfigRefusals(t *testing.T) {
 		}
 	}
 }
+
+// TestWatchdog has a webhook hear that objectives are evaluated, and hear nothing of
+// it while they are not.
+func TestWatchdog(t *testing.T) {
+	secret, err := webhook.ParseSecret(testSecret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var beats atomic.Int64
+	ids := sync.Map{}
+	hook := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		raw, _ := io.ReadAll(r.Body)
+		var m struct {
+			Type string
+			Data struct {
+				Target string
+				Every  float64 `json:"every_seconds"`
+			}
+		}
+		if err := webhook.Verify(secret, r.Header, raw); err != nil {
+			t.Error(err)
+		}
+		if err := json.Unmarshal(raw, &m); err != nil || m.Type != "watchdog" || m.Data.Target != "dead" || m.Data.Every != 10 {
+			t.Errorf("%s: %v", raw, err)
+		}
+		if _, again := ids.LoadOrStore(r.Header.Get("webhook-id"), true); again {
+			t.Errorf("told twice: %s", raw)
+		}
+		beats.Add(1)
+	}))
+	defer hook.Close()
+	c := testConfig(t.TempDir())
+	c.WebhookAllow = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+	c.Alerting.Every = time.Second
+	c.Tenants[0].Alerts = []alertConfig{{Name: "dead", Kind: "webhook", URL: hook.URL, Secret: testSecret, Watchdog: 10 * time.Second}}
+	startEvaluating(t, c, &burning{})
+	eventually(t, "a beat", func() bool { return beats.Load() == 1 })
+	for fault, a := range map[string]alertConfig{
+		"watchdog: 1s: want 10s to 24h0m0s": {Name: "a", Kind: "webhook", URL: hook.URL, Secret: testSecret, Watchdog: time.Second},
+		"watchdog: given for the kind":      {Name: "a", Kind: "slack", URL: hook.URL + "/x", Watchdog: time.Minute},
+	} {
+		c.Tenants[0].Alerts = []alertConfig{a}
+		if _, err := c.alertTargets(); err == nil || !strings.Contains(err.Error(), fault) {
+			t.Errorf("%v: no %q", err, fault)
+		}
+	}
+}

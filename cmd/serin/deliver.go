@@ -139,11 +139,10 @@ func (o outbox) Undelivered(_ context.Context, tenant, target string) ([]webhook
 		}
 	}
 	name := func(v *verdict.Verdict) string { return messageID(target, v) }
-	message := func(v *verdict.Verdict) error {
-		body, err := webhook.Payload(format, name(v), v)
+	message := func(v *verdict.Verdict) {
 		ms = append(ms, webhook.Message{ID: name(v), Stream: tenant + "/" + v.Rollout, Time: v.IssuedAt,
-			Number: v.Number, Decision: v.Decision, Verdict: v, ExpiresAt: v.ValidUntil, Urgent: v.Decision == verdict.Rollback, Body: body})
-		return err
+			Number: v.Number, Decision: v.Decision, Verdict: v, ExpiresAt: v.ValidUntil, Urgent: v.Decision == verdict.Rollback,
+			Make: func() ([]byte, error) { return webhook.Payload(format, name(v), v) }})
 	}
 	if o.on(tenant, target) > 0 { // told of what escalates to it, and of nothing else
 		for _, r := range o.engine.RolledBack(tenant, time.Now().Add(-keepTrying)) {
@@ -151,9 +150,7 @@ func (o outbox) Undelivered(_ context.Context, tenant, target string) ([]webhook
 			if told, ok := o.engine.Report(tenant, target, name(v)); !ok || told.Outcome != analysis.Escalated && told.Outcome != analysis.Replay {
 				continue
 			}
-			if err := message(v); err != nil {
-				return nil, err
-			}
+			message(v)
 		}
 		return ms, nil
 	}
@@ -162,9 +159,7 @@ func (o outbox) Undelivered(_ context.Context, tenant, target string) ([]webhook
 		if !policy.Worth(g.Previous, &v) {
 			continue
 		}
-		if err := message(&v); err != nil {
-			return nil, err
-		}
+		message(&v)
 	}
 	return ms, nil
 }

@@ -82,6 +82,7 @@ func TestGate(t *testing.T) {
 
 	want("GET", gate, "", 200, `"decision":"hold"`, `"rollout":"r1"`)
 	want("POST", gate+"/flagger/confirm-rollout", `{}`, 200)
+	want("POST", gate+"/flagger/confirm-traffic-increase", `{}`, 200) // the first step begins, and no other
 	want("POST", gate+"/flagger/confirm-traffic-increase", `{}`, 409)
 	want("POST", gate+"/flagger/rollback", `{}`, 409)
 	want("GET", gate+"/prometheus/api/v1/query?query=serin_verdict", "", 200, `"0"`)

@@ -187,7 +187,14 @@ func (a *API) gateFlagger(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	// 409, unlike 5xx, is not tried again before Flagger's next round.
 	status := http.StatusConflict
-	if gate.Flagger(hook, s) {
+	yes := gate.Flagger(hook, s)
+	if e := a.o.Engine(); hook == gate.ConfirmTrafficIncrease && !yes && e != nil && s.State == verdict.StateHold {
+		// Flagger asks before the first step, too, at which there is no evidence yet.
+		if yes, err = e.Begin(r.Context(), k.Tenant, k.Rollout); err != nil {
+			a.o.Logger.Error("that a canary begins cannot be kept", "tenant", k.Tenant.String(), "rollout", k.Rollout, "error", err)
+		}
+	}
+	if yes {
 		status = http.StatusOK
 	}
 	if hook == gate.RollbackHook {

@@ -78,6 +78,7 @@ func TestFlagger(t *testing.T) {
 		}
 	}
 	event("New revision detected! Scaling up shop.test")
+	want("no traffic yet", "confirm-rollout confirm-traffic-increase")
 	want("no evidence yet", "confirm-rollout")
 	number("no evidence yet", 0)
 	s.decide(t, "r1", "promote")

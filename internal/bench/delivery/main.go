@@ -36,7 +36,8 @@ const (
 func run(ctx context.Context) error {
 	program := flag.String("serin", "bin/serin", "`program` to measure")
 	only := flag.String("only", "", "one of healthy, failing, flaky, regression; empty: all")
-	rollouts := flag.Int("rollouts", 300, "`rollouts` that are rolled back")
+	rollouts := flag.Int("rollouts", 200, "`rollouts` that are rolled back")
+	every := flag.Duration("every", 200*time.Millisecond, "`time` between decisions")
 	seeds := flag.Int("seeds", 20, "`number` of seeds of the regression, from 1")
 	atOnce := flag.Int("at-once", 4, "`seeds` whose clients run at the same time")
 	flag.Parse()
@@ -54,14 +55,14 @@ func run(ctx context.Context) error {
 			continue
 		}
 		o := c.o
-		o.Program, o.Rollouts, o.Receivers, o.Every, o.Wait, o.Seed = *program, *rollouts, 10, 100*time.Millisecond, 2*time.Minute, 1
+		o.Program, o.Rollouts, o.Receivers, o.Every, o.Wait, o.Seed = *program, *rollouts, 10, *every, 2*time.Minute, 1
 		err := inFolder(func(dir string) error {
 			o.Dir = dir
 			d, err := o.Run(ctx)
 			if err != nil {
 				return err
 			}
-			fmt.Printf("%-10s decision to 2xx: %v; %d missing, %d requests failed; %d rollouts, %d receivers\n", c.name, d.Delays, d.Missing, d.Refused, o.Rollouts, o.Receivers)
+			fmt.Printf("%-10s decision to 2xx: %v; %d missing, %d requests failed; %d rollouts, one each %v, %d receivers\n", c.name, d.Delays, d.Missing, d.Refused, o.Rollouts, o.Every, o.Receivers)
 			if p99 := d.Delays.Quantile(0.99); p99 > c.bar || d.Missing > 0 {
 				return fmt.Errorf("p99 %v, %d missing: want %v and none", p99, d.Missing, c.bar)
 			}
