@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"strconv"
 	"sync"
@@ -156,6 +157,9 @@ func (ss *streams) add(s *stream) bool {
 	}
 	ss.parts[s.part][s] = struct{}{}
 	ss.done.Add(1)
+	// The first ping comes at a time of the stream's own: those that all came
+	// back at once, to a server that was started anew, would be pinged at once.
+	s.pinged = time.Now().Add(-rand.N(ss.limits.ping))
 	openStreams().Inc()
 	return true
 }
