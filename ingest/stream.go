@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net/http"
 	"strconv"
 	"sync"
@@ -47,6 +46,7 @@ type streams struct {
 	mu     sync.Mutex
 	parts  [streamParts]map[*stream]struct{}
 	next   int // part of the next stream
+	joined uint64 // where in the interval of pings the newest stream has its own, in parts of 2⁶⁴
 	ending bool
 	done   sync.WaitGroup
 	limits streamLimits
@@ -159,7 +159,9 @@ func (ss *streams) add(s *stream) bool {
 	ss.done.Add(1)
 	// The first ping comes at a time of the stream's own: those that all came
 	// back at once, to a server that was started anew, would be pinged at once.
-	s.pinged = time.Now().Add(-rand.N(ss.limits.ping))
+	// By the golden ratio's multiples they are evenly apart, however many they are.
+	ss.joined += 0x9e3779b97f4a7c15
+	s.pinged = time.Now().Add(-time.Duration(float64(ss.joined>>11) / (1 << 53) * float64(ss.limits.ping)))
 	openStreams().Inc()
 	return true
 }
