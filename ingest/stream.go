@@ -45,7 +45,7 @@ const streamParts = 32
 type streams struct {
 	mu     sync.Mutex
 	parts  [streamParts]map[*stream]struct{}
-	next   int // part of the next stream
+	next   int    // part of the next stream
 	joined uint64 // where in the interval of pings the newest stream has its own, in parts of 2⁶⁴
 	ending bool
 	done   sync.WaitGroup
