@@ -45,8 +45,7 @@ const streamParts = 32
 type streams struct {
 	mu     sync.Mutex
 	parts  [streamParts]map[*stream]struct{}
-	next   int    // part of the next stream
-	joined uint64 // where in the interval of pings the newest stream has its own, in parts of 2⁶⁴
+	joined uint64 // streams so far: of which part the next one is, and when it is pinged
 	ending bool
 	done   sync.WaitGroup
 	limits streamLimits
@@ -150,8 +149,7 @@ func (ss *streams) add(s *stream) bool {
 	if ss.ending {
 		return false
 	}
-	s.part = ss.next
-	ss.next = (ss.next + 1) % streamParts
+	s.part = int(ss.joined % streamParts)
 	if ss.parts[s.part] == nil {
 		ss.parts[s.part] = map[*stream]struct{}{}
 	}
@@ -160,8 +158,9 @@ func (ss *streams) add(s *stream) bool {
 	// The first ping comes at a time of the stream's own: those that all came
 	// back at once, to a server that was started anew, would be pinged at once.
 	// By the golden ratio's multiples they are evenly apart, however many they are.
-	ss.joined += 0x9e3779b97f4a7c15
-	s.pinged = time.Now().Add(-time.Duration(float64(ss.joined>>11) / (1 << 53) * float64(ss.limits.ping)))
+	ss.joined++
+	phase := ss.joined * 0x9e3779b97f4a7c15 // of 2⁶⁴
+	s.pinged = time.Now().Add(-time.Duration(float64(phase>>11) / (1 << 53) * float64(ss.limits.ping)))
 	openStreams().Inc()
 	return true
 }

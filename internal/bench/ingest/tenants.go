@@ -36,6 +36,21 @@ func (b *bench) with(ctx context.Context, quota float64, fn func(*server) error)
 	return fn(s)
 }
 
+// each runs fn beside a fresh Serin in each round.
+func (b *bench) each(ctx context.Context, fn func(*server) (*load.Report, error)) (rs []*load.Report, err error) {
+	for range b.rounds {
+		err := b.with(ctx, 0, func(s *server) error {
+			r, err := fn(s)
+			rs = append(rs, r)
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return rs, nil
+}
+
 // otherFiles are the files and connections of a server and a load beside the
 // idle ones: what the server keeps back from connections, and those that send.
 const otherFiles = 700
@@ -61,16 +76,11 @@ func (b *bench) latency(ctx context.Context) error {
 		name string
 		idle int
 	}{{"64 connections that send", 0}, {"and as many as may be that are idle", idle}} {
-		var rs []*load.Report
-		for range b.rounds {
-			err := b.with(ctx, 0, func(s *server) error {
-				r, err := b.besideIdle(ctx, s, sent{key: "pk_good", format: "native", rate: rate / 2}, c.idle)
-				rs = append(rs, r)
-				return err
-			})
-			if err != nil {
-				return err
-			}
+		rs, err := b.each(ctx, func(s *server) (*load.Report, error) {
+			return b.besideIdle(ctx, s, sent{key: "pk_good", format: "native", rate: rate / 2}, c.idle)
+		})
+		if err != nil {
+			return err
 		}
 		b.row(c.name, rs, rs[0].Connections+c.idle)
 	}
@@ -78,16 +88,11 @@ func (b *bench) latency(ctx context.Context) error {
 	// p50 is in proportion to them, and whatever p99 is beyond that is a stall.
 	fmt.Printf("\n| full load, native, by connections | p50 ms | p99 ms | p99.9 ms | late p99 ms | peak RSS MB | connections |\n| --- | --- | --- | --- | --- | --- | --- |\n")
 	for _, n := range []int{64, 512, 2048} {
-		var rs []*load.Report
-		for range b.rounds {
-			err := b.with(ctx, 0, func(s *server) error {
-				r, err := b.load(ctx, s, sent{key: "pk_good", format: "native", connections: n})
-				rs = append(rs, r)
-				return err
-			})
-			if err != nil {
-				return err
-			}
+		rs, err := b.each(ctx, func(s *server) (*load.Report, error) {
+			return b.load(ctx, s, sent{key: "pk_good", format: "native", connections: n})
+		})
+		if err != nil {
+			return err
 		}
 		b.row(fmt.Sprintf("%.0f events/s", median(rs, func(r *load.Report) float64 { return r.AcceptedPerSecond })), rs, n)
 	}
