@@ -5,6 +5,7 @@
 import { expose } from './exposure.js';
 import { describeClient } from './lib/client.js';
 import { head } from './lib/head.js';
+import { beaconsAt } from './lib/place.js';
 import { openSession } from './session.js';
 import type { Options, Page, WireEvent } from './types.js';
 
@@ -17,7 +18,7 @@ export function boot(options: Options, page: Page | undefined = globalThis.windo
   try {
     // A page that is prerendered may never be shown.
     if (!page?.document || (page.document as { prerendering?: boolean }).prerendering) return false;
-    const { endpoint, key, arms, context } = options;
+    const { arms, context } = options;
     const session = openSession(page);
     const fresh = session.claim();
     // Where the tab keeps nothing the SDK cannot take up this session, and one
@@ -27,11 +28,10 @@ export function boot(options: Options, page: Page | undefined = globalThis.windo
     session.release();
     if (!kept) return false;
     const events: WireEvent[] = [];
-    expose(arms, [...(fresh ? ['start'] : []), 'boot'], page.Date.now(), (event) => events.push(event));
+    expose(arms, fresh ? ['start', 'boot'] : ['boot'], page.Date.now(), (event) => events.push(event));
     const path = context?.page ?? page.location.pathname;
     const body = `${head(options, describeClient(page), options.user, id, seq, page.Date.now(), path)},"events":${JSON.stringify(events)}}`;
-    const url = new URL(`${endpoint.replace(/\/$/, '')}/v1/beacons`, page.document.baseURI).href;
-    return page.navigator.sendBeacon(`${url}?key=${encodeURIComponent(key)}`, body);
+    return page.navigator.sendBeacon(beaconsAt(page, options), body);
   } catch {
     return false;
   }

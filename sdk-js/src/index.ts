@@ -7,6 +7,7 @@ import { cleanAttrs, isNumber } from './lib/attrs.js';
 import { describeClient } from './lib/client.js';
 import { createDrops } from './lib/drops.js';
 import { createHolds } from './lib/holds.js';
+import { beaconsAt } from './lib/place.js';
 import { clip } from './lib/text.js';
 import { checkOptions, isText, isUser } from './options.js';
 import { createQueue } from './queue.js';
@@ -50,7 +51,7 @@ export function init(options: Options, page: Page | undefined = globalThis.windo
 }
 
 function start(options: Options, page: Page, log: Log): Handle {
-  const { endpoint, key, arms, transport = 'beacon', sampleRate = 1, slowRequestMs = SLOW_REQUEST_MS, collect = {} } = options;
+  const { arms, transport = 'beacon', sampleRate = 1, slowRequestMs = SLOW_REQUEST_MS, collect = {} } = options;
   const undo: (() => void)[] = [];
   let stopped = false;
 
@@ -71,11 +72,12 @@ function start(options: Options, page: Page, log: Log): Handle {
   };
 
   const now = (): number => page.Date.now();
-  const own = new URL(`${endpoint.replace(/\/$/, '')}/v1/beacons`, page.document.baseURI).href;
+  const url = beaconsAt(page, options);
+  const own = url.slice(0, url.lastIndexOf('?'));
   const drops = createDrops();
   const session = openSession(page);
   const holds = createHolds(now);
-  const delivery = transports[transport]!(page, `${own}?key=${encodeURIComponent(key)}`, {
+  const delivery = transports[transport]!(page, url, {
     lost(parcel, cause) {
       drops.restore(parcel.drops);
       for (const kind in parcel.kinds) drops.count(`${kind}/${cause}`, parcel.kinds[kind]);
