@@ -15,9 +15,6 @@ import (
 	"serin.dev/serin/internal/tenant"
 )
 
-// ErrCatchingUp says that commands of before the start are still to be run.
-var ErrCatchingUp = errors.New("the analysis is catching up with the journal")
-
 // Edit is one document as it shall be.
 type Edit struct {
 	Kind  string `json:"kind"`
@@ -59,8 +56,8 @@ func (e *Engine) Apply(ctx context.Context, id tenant.ID, who string, edits []Ed
 // applyEdits is Apply. back is the change after which everything is as it was, 0
 // for none. The caller holds mu.
 func (e *Engine) applyEdits(ctx context.Context, tenant, who string, edits []Edit, rollouts []canary.Rollout, check bool, back uint64) (Applied, error) {
-	if len(e.queue) > 0 {
-		return Applied{}, fmt.Errorf("apply: %w", ErrCatchingUp)
+	if err := e.settled(); err != nil {
+		return Applied{}, fmt.Errorf("apply: %w", err)
 	}
 	if len(edits)+len(rollouts) == 0 {
 		return Applied{}, fmt.Errorf("%w: changes, rollouts: none: want at least one", canary.ErrInvalid)
@@ -132,19 +129,10 @@ func (e *Engine) applyEdits(ctx context.Context, tenant, who string, edits []Edi
 	if check {
 		return out, nil
 	}
-	r := Record{Type: TypeApply, Tenant: tenant, ID: ApplyLedger, At: at.UnixMilli(), Position: e.position, Apply: &a}
-	pos, err := e.record(ctx, r)
-	if err != nil {
+	r := Record{Type: TypeApply, Tenant: tenant, ID: ApplyLedger, At: at.UnixMilli(), Apply: &a}
+	if err := e.enact(ctx, r); err != nil {
 		return Applied{}, err
 	}
-	for _, part := range r.parts() {
-		if part.Type == TypeDocument {
-			e.changedDocument(part)
-		} else {
-			e.apply(part)
-		}
-	}
-	e.control = pos
 	e.askAgain(tenant)
 	if !e.ready {
 		return out, nil

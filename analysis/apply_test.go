@@ -139,25 +139,16 @@ func TestApplyOutlivesACrash(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	follow := func() {
-		t.Helper()
-		_, last, err := h.events.Bounds(t.Context())
-		for position, _ := h.e.Gauges(); err == nil && position < last; position, _ = h.e.Gauges() {
-			if err = t.Context().Err(); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
 	h.send(all[:100])
-	follow()
+	h.follow()
 	put(Edit{"goal", "a", "a 0.9", 0})
 	h.send(all[100:200])
-	follow()
+	h.follow()
 	if _, err := h.e.Apply(t.Context(), owner(t), "ci", []Edit{{"goal", "a", "a 0.91", 1}, {"goal", "server", "server 0.7", 0}}, []canary.Rollout{busy(t)}, false); err != nil {
 		t.Fatal(err)
 	}
 	h.send(all[200:])
-	follow()
+	h.follow()
 	h.stop()
 	before, want := h.recorded(), map[string]float64{"a": 0.91, "server": 0.7}
 	commands := func() (n int) {
@@ -179,7 +170,7 @@ func TestApplyOutlivesACrash(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.start()
-	follow()
+	h.follow()
 	if got := h.targets(); fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("%v after a crash, want %v", got, want)
 	}
@@ -199,7 +190,7 @@ func TestApplyOutlivesACrash(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.start()
-	follow()
+	h.follow()
 	want["late"] = 0.8
 	if got := h.targets(); fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("%v with another file, want %v", got, want)

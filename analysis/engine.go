@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"sync"
 	"time"
 
@@ -34,6 +35,9 @@ var (
 	ErrExists   = errors.New("a rollout with this id exists")
 	ErrStage    = errors.New("stage not allowed")
 	ErrEnded    = errors.New("the rollout has ended")
+	// ErrCatchingUp says that the journal is still read up to where it was read before
+	// the start.
+	ErrCatchingUp = errors.New("the analysis is catching up with the journal")
 )
 
 // Options say what an engine works on.
@@ -71,6 +75,7 @@ type Engine struct {
 	control   uint64   // control log position that the fold includes
 	behind    bool     // the journal holds more than was folded in time
 	queue     []placed // commands that the fold has not reached
+	stood     uint64   // where the fold stood as the records from before the start were made
 	latest    map[rolloutKey]*issued
 	records   map[rolloutKey][]Record // commands and verdicts, for people and the backtest
 	ledgered  map[rolloutKey]int      // how many records the ledger beside the segments has
@@ -164,6 +169,7 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 
 // restore takes in one record of the control log at start.
 func (e *Engine) restore(r placed) {
+	e.stood = max(e.stood, r.Position)
 	k := rolloutKey{r.Tenant, r.ID}
 	if r.Type == TypeDelivery {
 		e.reported(r.Record)
@@ -227,6 +233,28 @@ func (e *Engine) runQueue(position uint64) {
 	}
 }
 
+// catchUp has verdicts given once the fold has come to the end that the journal had
+// at the start. What the records say of places behind it is then of messages that
+// a crash of the machine took, which will never come: their commands are run. The
+// caller holds mu.
+func (e *Engine) catchUp(last uint64) {
+	if e.ready || e.position < last {
+		return
+	}
+	e.ready, e.stood = true, min(e.stood, e.position)
+	e.runQueue(math.MaxUint64)
+}
+
+// settled returns [ErrCatchingUp] until the fold has come to where it stood before
+// the start: what a command asks for cannot be checked before, nor may it be run
+// at an earlier place than what was recorded before it. The caller holds mu.
+func (e *Engine) settled() error {
+	if e.position < e.stood {
+		return ErrCatchingUp
+	}
+	return nil
+}
+
 // apply changes the fold as a command says, and forgets the answers of a trial
 // that it begins or ends.
 func (e *Engine) apply(r Record) {
@@ -249,7 +277,7 @@ func (e *Engine) Run(ctx context.Context) error {
 		return fmt.Errorf("open events log: %w", err)
 	}
 	e.mu.Lock()
-	e.ready = e.position >= last
+	e.catchUp(last)
 	err = e.setObjectives(ctx)
 	e.mu.Unlock()
 	if err != nil {
@@ -333,9 +361,7 @@ func (e *Engine) evaluateLoop(ctx context.Context, last uint64) error {
 		}
 		now := e.o.Now()
 		e.mu.Lock()
-		if !e.ready {
-			e.ready = e.position >= last
-		}
+		e.catchUp(last)
 		if e.position+64 >= newest {
 			caughtUp = now
 		}
@@ -376,6 +402,31 @@ func (e *Engine) record(ctx context.Context, r Record) (uint64, error) {
 		}
 	}
 	return pos, nil
+}
+
+// enact records what was asked for or reported, and applies it where it is a
+// command. Until the fold has come to where it stood before the start, commands wait
+// behind those from before: they are run in the order of the log. The caller
+// holds mu.
+func (e *Engine) enact(ctx context.Context, r Record) error {
+	r.Position = max(e.position, e.stood)
+	pos, err := e.record(ctx, r)
+	if err != nil {
+		return err
+	}
+	for _, part := range r.parts() {
+		switch {
+		case part.Type == TypeDocument:
+			e.changedDocument(part)
+		case !part.command():
+		case e.settled() != nil:
+			e.queue = append(e.queue, placed{part, pos})
+		default:
+			e.apply(part)
+			e.control = pos
+		}
+	}
+	return nil
 }
 
 // checkpointRest is how many times as long as a checkpoint took to write no

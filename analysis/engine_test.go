@@ -59,8 +59,8 @@ func newHouse(t *testing.T) *house {
 	return h
 }
 
-// start opens the engine and runs it.
-func (h *house) start() {
+// open opens the engine, which does not follow the journal yet.
+func (h *house) open() {
 	h.t.Helper()
 	var err error
 	o := Options{Events: h.events, Control: h.control, Segments: h.segments, Checkpoint: filepath.Join(h.dir, "checkpoint"), Every: 5 * time.Millisecond,
@@ -71,6 +71,12 @@ func (h *house) start() {
 	if h.e, err = Open(h.t.Context(), o); err != nil {
 		h.t.Fatal(err)
 	}
+}
+
+// start opens the engine and runs it.
+func (h *house) start() {
+	h.t.Helper()
+	h.open()
 	ctx, cancel := context.WithCancel(h.t.Context())
 	done := make(chan error, 1)
 	go func() { done <- h.e.Run(ctx) }()
@@ -105,6 +111,18 @@ func (h *house) until(what string, ok func(Status) bool) Status {
 	s, _ := h.e.Status(owner(h.t), "r")
 	h.t.Fatalf("never: %s; %+v", what, s)
 	return s
+}
+
+// follow waits until all that was sent is folded.
+func (h *house) follow() {
+	h.t.Helper()
+	_, last, err := h.events.Bounds(h.t.Context())
+	for position, _ := h.e.Gauges(); err == nil && position < last; position, _ = h.e.Gauges() {
+		err = h.t.Context().Err()
+	}
+	if err != nil {
+		h.t.Fatal(err)
+	}
 }
 
 func (h *house) send(all []event.Beacon) {

@@ -98,13 +98,9 @@ func (e *Engine) retire(ctx context.Context, k rolloutKey, t *canary.Test, now t
 	if !over && !old { // a rollout from before there were these bounds has none
 		return nil
 	}
-	r := Record{Type: TypeEnd, Tenant: k.Tenant, ID: k.ID, At: now.UnixMilli(), Position: e.position}
-	pos, err := e.record(ctx, r)
-	if err != nil {
+	if err := e.enact(ctx, Record{Type: TypeEnd, Tenant: k.Tenant, ID: k.ID, At: now.UnixMilli()}); err != nil {
 		return err
 	}
-	e.apply(r)
-	e.control = pos
 	e.o.Logger.Info("rollout ended", "tenant", k.Tenant, "rollout", k.ID, "decision", v.Decision.String(), "age", now.Sub(time.UnixMilli(t.Created)).Round(time.Second).String())
 	return nil
 }

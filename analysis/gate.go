@@ -21,6 +21,9 @@ func (e *Engine) Gate(ctx context.Context, id tenant.ID, rollout string, stage *
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	k := rolloutKey{id.String(), rollout}
+	if err := e.settled(); err != nil && !e.exists(k) {
+		return verdict.Standing{State: verdict.StateUnavailable, Why: err.Error()}, nil
+	}
 	if !e.exists(k) {
 		return verdict.Standing{State: verdict.StateUnknown, Why: fmt.Sprintf("there is no rollout %q: want POST /v1/rollouts first", rollout)}, nil
 	}

@@ -76,27 +76,15 @@ func (e *Engine) Deliveries(tenant string, since time.Time) []Told {
 func (e *Engine) RecordDelivery(ctx context.Context, tenant, rollout string, d Delivery) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	r := Record{Type: TypeDelivery, Tenant: tenant, ID: rollout, At: e.o.Now().UnixMilli(), Position: e.position, Delivery: &d}
-	if n := len(e.queue); n > 0 && r.command() {
-		r.Position = max(r.Position, e.queue[n-1].Position) // commands are applied in the order of the log
-	}
-	pos, err := e.record(ctx, r)
-	if err != nil {
-		return err
-	}
-	e.reported(r)
+	r := Record{Type: TypeDelivery, Tenant: tenant, ID: rollout, At: e.o.Now().UnixMilli(), Delivery: &d}
 	// Who waits for what may be overtaken by the first acknowledgement needs no word of
 	// the others: each would have all targets look again.
 	t := e.fold.Tests[rolloutKey{tenant, rollout}]
 	first := r.command() && (t == nil || t.Delivered == 0)
-	switch {
-	case !r.command():
-	case len(e.queue) > 0:
-		e.queue = append(e.queue, placed{r, pos})
-	default:
-		e.apply(r)
-		e.control = pos
+	if err := e.enact(ctx, r); err != nil {
+		return err
 	}
+	e.reported(r)
 	if first || d.Outcome == Replay || d.Outcome == Escalated {
 		e.wake()
 	}

@@ -61,6 +61,9 @@ func (e *Engine) SetRelease(ctx context.Context, id tenant.ID, who, appName, rel
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if err := e.settled(); err != nil {
+		return Release{}, fmt.Errorf("release %s of %s: %w", release, appName, err)
+	}
 	now := e.fold.Releases[id.String()][releaseKey{appName, release}]
 	if !slices.Contains(releaseSteps[now.State], state) {
 		from := cmp.Or(now.State, "unknown")

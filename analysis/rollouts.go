@@ -133,6 +133,9 @@ func (e *Engine) absent(k rolloutKey) error {
 	if e.exists(k) {
 		return fmt.Errorf("rollout %q: %w", k.ID, ErrEnded)
 	}
+	if err := e.settled(); err != nil {
+		return fmt.Errorf("rollout %q: %w", k.ID, err) // it may be in what is still to be read
+	}
 	return fmt.Errorf("rollout %q: %w", k.ID, ErrNotFound)
 }
 
@@ -173,14 +176,14 @@ func (e *Engine) Shadow(ctx context.Context, id tenant.ID, rollout string, p *ca
 // command records a command and applies it, and gives the verdict that
 // follows. The caller holds mu and has checked the command.
 func (e *Engine) command(ctx context.Context, r Record) error {
+	if err := e.settled(); err != nil {
+		return fmt.Errorf("%s %s: %w", r.Type, r.ID, err)
+	}
 	now := e.o.Now()
-	r.At, r.Position = now.UnixMilli(), e.position
-	pos, err := e.record(ctx, r)
-	if err != nil {
+	r.At = now.UnixMilli()
+	if err := e.enact(ctx, r); err != nil {
 		return err
 	}
-	e.apply(r)
-	e.control = pos
 	if !e.ready {
 		return nil
 	}
@@ -268,7 +271,7 @@ func (e *Engine) Status(id tenant.ID, rollout string) (Status, error) {
 	defer e.mu.Unlock()
 	k := rolloutKey{id.String(), rollout}
 	if !e.exists(k) {
-		return Status{}, fmt.Errorf("rollout %q: %w", rollout, ErrNotFound)
+		return Status{}, e.absent(k)
 	}
 	s := e.status(k)
 	if t, ok := e.find(k); ok && e.latest[k] != nil {
@@ -291,8 +294,9 @@ func (e *Engine) Wait(ctx context.Context, id tenant.ID, rollout string, after u
 		e.mu.Lock()
 		k := rolloutKey{id.String(), rollout}
 		if !e.exists(k) {
+			err := e.absent(k)
 			e.mu.Unlock()
-			return verdict.Verdict{}, fmt.Errorf("rollout %q: %w", rollout, ErrNotFound)
+			return verdict.Verdict{}, err
 		}
 		v, changed := e.answer(k), e.changed
 		e.mu.Unlock()

@@ -132,20 +132,10 @@ func (e *Engine) setObjectives(ctx context.Context) error {
 
 // sloCommand records a command on objectives and applies it. The caller holds mu.
 func (e *Engine) sloCommand(ctx context.Context, r Record) error {
-	r.ID, r.At, r.Position = SLOLedger, e.o.Now().UnixMilli(), e.position
-	if n := len(e.queue); n > 0 {
-		r.Position = e.queue[n-1].Position // it comes after what was commanded before the start
-	}
-	pos, err := e.record(ctx, r)
-	if err != nil {
+	r.ID, r.At = SLOLedger, e.o.Now().UnixMilli()
+	if err := e.enact(ctx, r); err != nil {
 		return err
 	}
-	if len(e.queue) > 0 {
-		e.queue = append(e.queue, placed{r, pos})
-		return nil
-	}
-	e.apply(r)
-	e.control = pos
 	if r.Type != TypeRestatement {
 		e.askAgain(r.Tenant)
 	}
@@ -342,6 +332,9 @@ func (e *Engine) Except(ctx context.Context, id tenant.ID, name string, x verdic
 		return err
 	}
 	x.At = now.Truncate(time.Millisecond)
+	if err := e.settled(); err != nil {
+		return fmt.Errorf("objective %q: %w", name, err)
+	}
 	if err := e.sloCommand(ctx, Record{Type: TypeException, Tenant: id.String(), SLO: name, Exception: &x}); err != nil {
 		return err
 	}

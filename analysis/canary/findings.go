@@ -67,7 +67,7 @@ func (t *Test) harm(drop *absent) float64 {
 // (serin lab power; statistics.md has the figures).
 const (
 	weightShared   = 0.8
-	weightUncut    = 0.95   // the same where a policy names no strata: then only another SDK makes one
+	weightUncut    = 0.98   // the same where a policy names no strata: then only another SDK makes one
 	weightCustomer = 1. / 3 // where a policy names customers; then the others share the rest
 )
 

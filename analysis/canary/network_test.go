@@ -168,7 +168,7 @@ func TestPlaces(t *testing.T) {
 	for _, c := range []struct {
 		strata []string
 		shared float64
-	}{{[]string{}, 0.95}, {[]string{"device"}, 0.8}} {
+	}{{[]string{}, 0.98}, {[]string{"device"}, 0.8}} {
 		test := besieged(t, rollout(t, func(r *Rollout) { r.Policy.Strata = c.strata }), []forgery{{canary: true, fails: true}})
 		shared, hidden := test.places()
 		if math.Abs(shared-c.shared) > 1e-15 || math.Abs(shared+hidden-1) > 1e-15 || len(test.Strata) != 1 {
