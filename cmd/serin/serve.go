@@ -13,11 +13,18 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 
 	"go.yaml.in/yaml/v3"
 
 	"serin.dev/serin/internal/store/segment"
 )
+
+// gcPercent is how much garbage there may be, in per cent of what is in use. Most of
+// that is buffers and columns without pointers, so that to collect thrice as often as
+// Go does by itself is hardly seen in the profile, and keeps a fifth to a quarter of
+// the memory free at full load (serin load --pid).
+const gcPercent = 30
 
 // serve runs the server until it is told to stop.
 func serve(ctx context.Context, args []string, stdout, stderr io.Writer) error {
@@ -44,6 +51,9 @@ func serve(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		if first, err = starter(&c); err != nil {
 			return err
 		}
+	}
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
 	}
 	level := slog.LevelInfo
 	if *verbose {
