@@ -141,34 +141,6 @@ func (e *Engine) applyEdits(ctx context.Context, tenant, who string, edits []Edi
 	return out, e.evaluate(ctx, e.o.Now())
 }
 
-// parts returns the records that a record stands for, in order: itself, or what
-// an apply did.
-func (r Record) parts() []Record {
-	if r.Type != TypeApply {
-		return []Record{r}
-	}
-	one := func(kind, id string) Record {
-		return Record{Type: kind, Tenant: r.Tenant, ID: id, At: r.At, Position: r.Position}
-	}
-	var all []Record
-	for i := range r.Apply.Changes {
-		c := one(TypeDocument, r.Apply.Changes[i].Kind+"/"+r.Apply.Changes[i].Name)
-		c.Change = &r.Apply.Changes[i]
-		all = append(all, c)
-	}
-	if r.Apply.Objectives != nil {
-		o := one(TypeObjectives, SLOLedger)
-		o.Objectives = r.Apply.Objectives
-		all = append(all, o)
-	}
-	for i := range r.Apply.Rollouts {
-		ro := one(TypeRollout, r.Apply.Rollouts[i].ID)
-		ro.Rollout = &r.Apply.Rollouts[i]
-		all = append(all, ro)
-	}
-	return all
-}
-
 // objectives returns those that a tenant's documents come to, and those of the
 // server's files under other names, with notes. It is never nil without an error.
 func (e *Engine) objectives(tenant string, d *documents) ([]slo.Objective, []string, error) {

@@ -25,6 +25,7 @@ type Record struct {
 	Force    *canary.Force    `json:"force,omitempty"`
 	Verdict  *verdict.Verdict `json:"verdict,omitempty"`
 	Delivery *Delivery        `json:"delivery,omitempty"`
+	Reports  []Reported       `json:"reports,omitempty"`
 	Change   *Change          `json:"change,omitempty"`
 	Apply    *Apply           `json:"apply,omitempty"`
 	Release  *Release         `json:"release,omitempty"`
@@ -42,6 +43,12 @@ type Record struct {
 type Assigned struct {
 	Canary   int64 `json:"canary"`
 	Baseline int64 `json:"baseline"`
+}
+
+// Reported is the delivery of a message of a rollout.
+type Reported struct {
+	ID       string   `json:"id"` // of the rollout
+	Delivery Delivery `json:"delivery"`
 }
 
 // Delivery says how the delivery of one message to one target ended.
@@ -77,10 +84,12 @@ const (
 	TypeOverride = "override"
 	TypeVerdict  = "verdict"
 	TypeDelivery = "delivery"
-	TypeAssigned = "assigned" // how many clients were assigned to the arms so far
-	TypeRelease  = "release"  // a release came to a state; the id is APP/RELEASE
-	TypeDocument = "document" // a document was changed; the id is KIND/NAME; of logs from before there was apply
-	TypeApply    = "apply"    // documents were changed and rollouts registered, all at once; the id is [ApplyLedger]
+	// TypeDeliveries are several of one tenant, reported together; the id is [DeliveryLedger].
+	TypeDeliveries = "deliveries"
+	TypeAssigned   = "assigned" // how many clients were assigned to the arms so far
+	TypeRelease    = "release"  // a release came to a state; the id is APP/RELEASE
+	TypeDocument   = "document" // a document was changed; the id is KIND/NAME; of logs from before there was apply
+	TypeApply      = "apply"    // documents were changed and rollouts registered, all at once; the id is [ApplyLedger]
 	// TypeShadow begins, or without a rollout ends, the trial of another policy
 	// beside the active one; TypeShadowVerdict is what it says.
 	TypeShadow        = "shadow"
@@ -103,6 +112,9 @@ const SLOLedger = "_slo"
 // ApplyLedger is the ID of a tenant's records of [TypeApply]. No rollout can have it.
 const ApplyLedger = "_apply"
 
+// DeliveryLedger is the ID of a tenant's records of [TypeDeliveries]. No rollout can have it.
+const DeliveryLedger = "_deliveries"
+
 // ParseRecord reads one entry of the control log.
 func ParseRecord(data []byte) (Record, error) {
 	var r Record
@@ -116,6 +128,42 @@ func ParseRecord(data []byte) (Record, error) {
 // one.
 func (r *Record) command() bool {
 	return r.Type == TypeDelivery && r.Delivery.acknowledges() || slices.Contains([]string{TypeRollout, TypeStage, TypeOverride, TypeShadow, TypeEnd, TypeAssigned, TypeRelease, TypeObjectives, TypeException, TypeRestatement}, r.Type)
+}
+
+// parts returns the records that a record stands for, in order: itself, what
+// an apply did, or each of several deliveries.
+func (r Record) parts() (all []Record) {
+	one := func(kind, id string) Record {
+		return Record{Type: kind, Tenant: r.Tenant, ID: id, At: r.At, Position: r.Position}
+	}
+	switch r.Type {
+	case TypeDeliveries:
+		for i := range r.Reports {
+			d := one(TypeDelivery, r.Reports[i].ID)
+			d.Delivery = &r.Reports[i].Delivery
+			all = append(all, d)
+		}
+		return all
+	case TypeApply:
+	default:
+		return []Record{r}
+	}
+	for i := range r.Apply.Changes {
+		c := one(TypeDocument, r.Apply.Changes[i].Kind+"/"+r.Apply.Changes[i].Name)
+		c.Change = &r.Apply.Changes[i]
+		all = append(all, c)
+	}
+	if r.Apply.Objectives != nil {
+		o := one(TypeObjectives, SLOLedger)
+		o.Objectives = r.Apply.Objectives
+		all = append(all, o)
+	}
+	for i := range r.Apply.Rollouts {
+		ro := one(TypeRollout, r.Apply.Rollouts[i].ID)
+		ro.Rollout = &r.Apply.Rollouts[i]
+		all = append(all, ro)
+	}
+	return all
 }
 
 // kept reports whether the record belongs in the ledger of its ID: it is a part of

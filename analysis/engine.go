@@ -68,6 +68,7 @@ type Options struct {
 type Engine struct {
 	o       Options
 	metrics *metricSet
+	reports reports
 
 	mu        sync.Mutex
 	fold      *fold
@@ -81,6 +82,7 @@ type Engine struct {
 	ledgered  map[rolloutKey]int      // how many records the ledger beside the segments has
 	recent    map[string]*ring        // by tenant
 	delivered map[deliveryKey]Told    // the newest report on each
+	waiting   map[targetKey]*waiting  // what is still to be told, of targets that were asked about
 	documents map[string]*documents   // by tenant
 	states    map[stateKey]*sloIssued
 	aftermath map[rolloutKey]*aftermath
@@ -129,7 +131,7 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 		o.Now = time.Now
 	}
 	e := &Engine{o: o, metrics: newMetricSet(), latest: map[rolloutKey]*issued{}, records: map[rolloutKey][]Record{},
-		ledgered: map[rolloutKey]int{}, recent: map[string]*ring{}, delivered: map[deliveryKey]Told{}, documents: map[string]*documents{}, states: map[stateKey]*sloIssued{}, aftermath: map[rolloutKey]*aftermath{}, asked: map[sloKey]int32{}, changed: make(chan struct{}), pending: map[batch.Partition]*batch.Batch{}}
+		ledgered: map[rolloutKey]int{}, recent: map[string]*ring{}, delivered: map[deliveryKey]Told{}, waiting: map[targetKey]*waiting{}, documents: map[string]*documents{}, states: map[stateKey]*sloIssued{}, aftermath: map[rolloutKey]*aftermath{}, asked: map[sloKey]int32{}, changed: make(chan struct{}), pending: map[batch.Partition]*batch.Batch{}}
 	cp, err := loadCheckpoint(o.Checkpoint)
 	if err != nil {
 		return nil, err
@@ -399,6 +401,9 @@ func (e *Engine) record(ctx context.Context, r Record) (uint64, error) {
 		if part.kept() {
 			k := rolloutKey{part.Tenant, part.ID}
 			e.records[k] = append(e.records[k], part)
+			if part.Type == TypeVerdict {
+				e.due(k)
+			}
 		}
 	}
 	return pos, nil

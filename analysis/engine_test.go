@@ -197,7 +197,7 @@ func TestShadowAndEnd(t *testing.T) {
 	if _, err := h.e.Status(owner(t), "r"+canary.ShadowSuffix); !errors.Is(err, ErrNotFound) {
 		t.Errorf("a shadow by its name: %v", err)
 	}
-	for _, g := range h.e.Undelivered("t", "hook", time.Time{}, func(v *verdict.Verdict) string { return v.IssuedAt.String() }) {
+	for _, g := range h.e.Undelivered("t", "hook", time.Time{}, func(_, v *verdict.Verdict) string { return v.IssuedAt.String() }) {
 		if g.Verdict.Shadow {
 			t.Error("a shadow's verdict is to be told")
 		}

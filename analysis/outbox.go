@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"slices"
+	"sync"
 	"time"
 
 	"serin.dev/serin/analysis/verdict"
@@ -21,32 +22,77 @@ type Given struct {
 	Verdict  verdict.Verdict
 }
 
+// waiting is what is still to be told to one target. It is made of the records when
+// the target is asked about first, and kept up with them from then on: to read all
+// verdicts of all rollouts each time one is given would take the engine's lock for
+// long.
+type waiting struct {
+	name  func(prev, v *verdict.Verdict) string
+	given map[string]Given // by message
+}
+
+type targetKey struct{ tenant, target string }
+
 // Undelivered returns a tenant's verdicts issued since a time for which no
-// delivery to target is recorded under the name that message gives them. They
-// are sorted by rollout and number.
-func (e *Engine) Undelivered(tenant, target string, since time.Time, message func(*verdict.Verdict) string) []Given {
+// delivery to target is recorded under the name that name gives them; an empty name is
+// of one that is not to be told. They are sorted by rollout and number. name must be a
+// function of its arguments alone, the same at each call for a target; prev is the
+// verdict given before, nil for the first.
+func (e *Engine) Undelivered(tenant, target string, since time.Time, name func(prev, v *verdict.Verdict) string) []Given {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	var all []Given
-	for k, rs := range e.records {
-		if k.Tenant != tenant {
-			continue
-		}
-		var prev *verdict.Verdict
-		for _, r := range rs {
-			if r.Type != TypeVerdict {
+	w := e.waiting[targetKey{tenant, target}]
+	if w == nil {
+		w = &waiting{name, map[string]Given{}}
+		e.waiting[targetKey{tenant, target}] = w
+		for k := range e.records {
+			if k.Tenant != tenant {
 				continue
 			}
-			if r.Verdict.IssuedAt.After(since) && !e.told(deliveryKey{tenant, target, message(r.Verdict)}) {
-				all = append(all, Given{prev, *r.Verdict})
+			for _, g := range e.given(k) {
+				if id := name(g.Previous, &g.Verdict); id != "" && !e.told(deliveryKey{tenant, target, id}) {
+					w.given[id] = g
+				}
 			}
-			prev = r.Verdict
+		}
+	}
+	var all []Given
+	for _, g := range w.given {
+		if g.Verdict.IssuedAt.After(since) {
+			all = append(all, g)
 		}
 	}
 	slices.SortFunc(all, func(a, b Given) int {
 		return cmp.Or(cmp.Compare(a.Verdict.Rollout, b.Verdict.Rollout), cmp.Compare(a.Verdict.Number, b.Verdict.Number))
 	})
 	return all
+}
+
+// given returns the verdicts of a rollout, in their order.
+func (e *Engine) given(k rolloutKey) (all []Given) {
+	var prev *verdict.Verdict
+	for _, r := range e.records[k] {
+		if r.Type == TypeVerdict {
+			all = append(all, Given{prev, *r.Verdict})
+			prev = r.Verdict
+		}
+	}
+	return all
+}
+
+// due has a new verdict told to the targets that were asked about. It is the last of
+// the records of its rollout.
+func (e *Engine) due(k rolloutKey) {
+	all := e.given(k)
+	g := all[len(all)-1]
+	for of, w := range e.waiting {
+		if of.tenant != k.Tenant {
+			continue
+		}
+		if id := w.name(g.Previous, &g.Verdict); id != "" {
+			w.given[id] = g
+		}
+	}
 }
 
 // Told is what is recorded of one delivery.
@@ -71,24 +117,81 @@ func (e *Engine) Deliveries(tenant string, since time.Time) []Told {
 	return all
 }
 
+// reports are the deliveries that nobody has begun to record.
+type reports struct {
+	mu      sync.Mutex
+	waiting []*report
+}
+
+// report is a delivery that somebody wants recorded.
+type report struct {
+	Reported
+	tenant string
+	done   bool
+	err    error
+}
+
+// maxReports bounds the reports of one record.
+const maxReports = 1000
+
 // RecordDelivery keeps durably how the delivery of a message ended, that it is to
-// be told again, or that a rollback went on to the next step of its ladder.
+// be told again, or that a rollback went on to the next step of its ladder. What
+// is reported while a record is written becomes the next one together: a record is a
+// sync of the disk, and a rollback is acknowledged by all its receivers at once.
 func (e *Engine) RecordDelivery(ctx context.Context, tenant, rollout string, d Delivery) error {
+	r := &report{Reported: Reported{rollout, d}, tenant: tenant}
+	e.reports.mu.Lock()
+	e.reports.waiting = append(e.reports.waiting, r)
+	e.reports.mu.Unlock()
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	r := Record{Type: TypeDelivery, Tenant: tenant, ID: rollout, At: e.o.Now().UnixMilli(), Delivery: &d}
-	// Who waits for what may be overtaken by the first acknowledgement needs no word of
-	// the others: each would have all targets look again.
-	t := e.fold.Tests[rolloutKey{tenant, rollout}]
-	first := r.command() && (t == nil || t.Delivered == 0)
-	if err := e.enact(ctx, r); err != nil {
-		return err
+	if !r.done {
+		e.reports.mu.Lock()
+		all := e.reports.waiting
+		e.reports.waiting = nil
+		e.reports.mu.Unlock()
+		for len(all) > 0 {
+			n := 1
+			for n < min(len(all), maxReports) && all[n].tenant == all[0].tenant {
+				n++
+			}
+			// The others' reports are not this caller's to give up.
+			e.recordDeliveries(context.WithoutCancel(ctx), all[:n])
+			all = all[n:]
+		}
 	}
-	e.reported(r)
-	if first || d.Outcome == Replay || d.Outcome == Escalated {
+	return r.err
+}
+
+// recordDeliveries writes reports of one tenant as one record. The caller holds mu.
+func (e *Engine) recordDeliveries(ctx context.Context, all []*report) {
+	r := Record{Type: TypeDelivery, Tenant: all[0].tenant, ID: all[0].ID, At: e.o.Now().UnixMilli(), Delivery: &all[0].Delivery}
+	if len(all) > 1 {
+		r.Type, r.ID, r.Delivery = TypeDeliveries, DeliveryLedger, nil
+		for _, one := range all {
+			r.Reports = append(r.Reports, one.Reported)
+		}
+	}
+	wake := false
+	for _, part := range r.parts() {
+		// Who waits for what may be overtaken by the first acknowledgement needs no word
+		// of the others: each would have all targets look again.
+		t := e.fold.Tests[rolloutKey{part.Tenant, part.ID}]
+		wake = wake || part.command() && (t == nil || t.Delivered == 0) || part.Delivery.Outcome == Replay || part.Delivery.Outcome == Escalated
+	}
+	err := e.enact(ctx, r)
+	for _, one := range all {
+		one.done, one.err = true, err
+	}
+	if err != nil {
+		return
+	}
+	for _, part := range r.parts() {
+		e.reported(part)
+	}
+	if wake {
 		e.wake()
 	}
-	return nil
 }
 
 // wake tells those who wait that there may be something new. The caller holds mu.
@@ -173,7 +276,20 @@ func (e *Engine) Newest(tenant, rollout string) *verdict.Verdict {
 
 // reported takes in the newest report on a message.
 func (e *Engine) reported(r Record) {
-	e.delivered[deliveryKey{r.Tenant, r.Delivery.Target, r.Delivery.Message}] = Told{r.ID, time.UnixMilli(r.At).UTC(), *r.Delivery}
+	k := deliveryKey{r.Tenant, r.Delivery.Target, r.Delivery.Message}
+	e.delivered[k] = Told{r.ID, time.UnixMilli(r.At).UTC(), *r.Delivery}
+	w := e.waiting[targetKey{k.tenant, k.target}]
+	switch {
+	case w == nil:
+	case e.told(k):
+		delete(w.given, k.message)
+	default:
+		for _, g := range e.given(rolloutKey{r.Tenant, r.ID}) {
+			if w.name(g.Previous, &g.Verdict) == k.message {
+				w.given[k.message] = g
+			}
+		}
+	}
 }
 
 // told reports whether a message needs no more telling.

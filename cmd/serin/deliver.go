@@ -138,28 +138,29 @@ func (o outbox) Undelivered(_ context.Context, tenant, target string) ([]webhook
 			format = t.Format
 		}
 	}
-	name := func(v *verdict.Verdict) string { return messageID(target, v) }
 	message := func(v *verdict.Verdict) {
-		ms = append(ms, webhook.Message{ID: name(v), Stream: tenant + "/" + v.Rollout, Time: v.IssuedAt,
+		ms = append(ms, webhook.Message{ID: messageID(target, v), Stream: tenant + "/" + v.Rollout, Time: v.IssuedAt,
 			Number: v.Number, Decision: v.Decision, Verdict: v, ExpiresAt: v.ValidUntil, Urgent: v.Decision == verdict.Rollback,
-			Make: func() ([]byte, error) { return webhook.Payload(format, name(v), v) }})
+			Make: func() ([]byte, error) { return webhook.Payload(format, messageID(target, v), v) }})
 	}
 	if o.on(tenant, target) > 0 { // told of what escalates to it, and of nothing else
 		for _, r := range o.engine.RolledBack(tenant, time.Now().Add(-keepTrying)) {
 			v := r.First()
-			if told, ok := o.engine.Report(tenant, target, name(v)); !ok || told.Outcome != analysis.Escalated && told.Outcome != analysis.Replay {
+			if told, ok := o.engine.Report(tenant, target, messageID(target, v)); !ok || told.Outcome != analysis.Escalated && told.Outcome != analysis.Replay {
 				continue
 			}
 			message(v)
 		}
 		return ms, nil
 	}
-	for _, g := range o.engine.Undelivered(tenant, target, time.Now().Add(-keepTrying), name) {
-		v := g.Verdict
-		if !policy.Worth(g.Previous, &v) {
-			continue
+	worth := func(prev, v *verdict.Verdict) string {
+		if !policy.Worth(prev, v) {
+			return ""
 		}
-		message(&v)
+		return messageID(target, v)
+	}
+	for _, g := range o.engine.Undelivered(tenant, target, time.Now().Add(-keepTrying), worth) {
+		message(&g.Verdict)
 	}
 	return ms, nil
 }
