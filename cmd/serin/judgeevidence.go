@@ -222,7 +222,7 @@ func (j *judgeFlags) quantiles() (e evidence, err error) {
 	if j.margin == 0 {
 		j.margin = 0.1
 	}
-	baseline, canary, err := j.columns("a positive finite number", func(v float64) bool { return v > 0 && !math.IsInf(v, 1) })
+	baseline, canary, err := j.columns("a finite number of 0 or more", func(v float64) bool { return v >= 0 && !math.IsInf(v, 1) })
 	if err != nil {
 		return e, err
 	}
@@ -258,7 +258,7 @@ func (j *judgeFlags) quantiles() (e evidence, err error) {
 	e.LogEHarm, e.LogESafe, e.Margin = nullable(harm), nullable(safe), nullable(j.margin)
 	e.Baseline = side{int64(len(baseline)), nullable(at(baseline))}
 	e.Canary = side{int64(len(canary)), nullable(at(canary))}
-	e.Estimate, e.Lower, e.Upper = e.Canary.Estimate/e.Baseline.Estimate, nullable(cLo/bHi), nullable(cHi/bLo)
+	e.Estimate, e.Lower, e.Upper = nullable(float64(e.Canary.Estimate)/float64(e.Baseline.Estimate)), nullable(cLo/bHi), nullable(cHi/bLo)
 	return e, nil
 }
 
