@@ -143,6 +143,11 @@ func (c *compiler) slo(p place, v *sloObject) []slo.Objective {
 		spec.fault("objectives", "none", "at least one, with a target")
 		return nil
 	}
+	// The specification lets a service be named that no object describes. Where some
+	// are described, one that is not is more likely misspelt.
+	if c.find(KindService, s.Service) == nil && slices.ContainsFunc(c.objects, func(o *object) bool { return o.kind == KindService }) {
+		spec.note("service", strconv.Quote(s.Service), c.known(KindService))
+	}
 	base := slo.Objective{Name: v.Metadata.Name, Service: s.Service, DisplayName: v.Metadata.DisplayName, Description: s.Description,
 		Annotations: v.Metadata.Annotations, Method: s.BudgetingMethod, Window: c.window(spec.at("timeWindow", 0), &s.TimeWindow[0], s.BudgetingMethod)}
 	for k, l := range v.Metadata.Labels {

@@ -113,6 +113,7 @@ func TestRefusals(t *testing.T) {
 		{"threshold: 14.4", "threshold: 0.5", "threshold: 0.5: want 1 or more for a page"},
 		{"threshold: 14.4", "threshold: -1", "threshold: -1: want above 0"},
 		// Notes.
+		{"service: checkout", "service: chekout", `note spec.service: "chekout": want the name of a Service beside it: one of checkout`},
 		{"objectives: [{target: 0.99}]", "objectives: [{target: 0.96}]", "note threshold: 14.4: want 12.5 or less: it fires only with more than half"},
 		{"op: gte, threshold: 14.4", "op: lte, threshold: 14.4", `note op: "lte": want gte`},
 		{"counter: true", "counter: false", "note counter: false: want true"},
