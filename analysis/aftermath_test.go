@@ -26,22 +26,7 @@ func (h *house) starts(minutes, n int) {
 			all = append(all, event.Beacon{SDK: "a/1", App: "shop", Release: event.Release(release), Session: fmt.Sprint("s", at), Received: at, Sent: at,
 				Arms: []event.Arm{{Change: "release/2", Variant: arm}}, Events: []event.One{{Kind: event.View, Name: "/", Time: at}}})
 		}
-		h.send(all)
-		_, last, err := h.events.Bounds(h.t.Context())
-		if err != nil {
-			h.t.Fatal(err)
-		}
-		for i := 0; ; i++ {
-			if position, _ := h.e.Gauges(); position >= last {
-				break
-			}
-			if i == 2000 {
-				h.t.Fatal("the engine does not follow")
-			}
-			time.Sleep(time.Millisecond)
-		}
-		h.now.Store(base + 60_000)
-		time.Sleep(12 * time.Millisecond) // two looks
+		h.minute(all, base+60_000)
 	}
 }
 

@@ -84,15 +84,7 @@ func TestBudgetHoldsStage(t *testing.T) {
 	decide("rollback")
 	is(verdict.Rollback, verdict.Override)
 	h.stop()
-	replayed, err := Backtest(t.Context(), h.segments, "t", "r")
-	if err != nil || len(replayed) < 6 {
-		t.Fatalf("%d verdicts, %v", len(replayed), err)
-	}
-	for _, r := range replayed {
-		if !r.Equal {
-			t.Errorf("verdict %d differs:\n%s\n%s", r.Given.Number, asJSON(t, r.Given), asJSON(t, r.Again))
-		}
-	}
+	h.again(6)
 }
 
 // TestSpend has a canary spend its part of an error budget, which no guardrail that is
@@ -139,15 +131,7 @@ func TestSpend(t *testing.T) {
 		t.Errorf("%v allowed, want about %v", sp.Allowed, want)
 	}
 	h.stop()
-	replayed, err := Backtest(t.Context(), h.segments, "t", "r")
-	if err != nil || len(replayed) < 2 {
-		t.Fatalf("%d verdicts, %v", len(replayed), err)
-	}
-	for _, r := range replayed {
-		if !r.Equal {
-			t.Errorf("verdict %d differs:\n%s\n%s", r.Given.Number, asJSON(t, r.Given), asJSON(t, r.Again))
-		}
-	}
+	replayed := h.again(2)
 	if past, err := Explain(t.Context(), h.segments, "t", "r"); err != nil || past.Verdict.Spend == nil || len(past.History) != len(replayed) {
 		t.Errorf("%v %+v", err, past.Verdict.Spend)
 	}

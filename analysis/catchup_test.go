@@ -73,13 +73,5 @@ func TestCommandsWhileCatchingUp(t *testing.T) {
 	h.start()
 	look("after another crash")
 	h.stop()
-	replayed, err := Backtest(t.Context(), h.segments, "t", "r")
-	if err != nil || len(replayed) == 0 {
-		t.Errorf("%d verdicts, %v", len(replayed), err)
-	}
-	for _, r := range replayed {
-		if !r.Equal {
-			t.Errorf("verdict %d differs", r.Given.Number)
-		}
-	}
+	h.again(1)
 }

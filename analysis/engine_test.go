@@ -117,12 +117,41 @@ func (h *house) until(what string, ok func(Status) bool) Status {
 func (h *house) follow() {
 	h.t.Helper()
 	_, last, err := h.events.Bounds(h.t.Context())
-	for position, _ := h.e.Gauges(); err == nil && position < last; position, _ = h.e.Gauges() {
-		err = h.t.Context().Err()
-	}
 	if err != nil {
 		h.t.Fatal(err)
 	}
+	for range 2000 {
+		if position, _ := h.e.Gauges(); position >= last {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
+	h.t.Fatal("the engine does not follow")
+}
+
+// minute sends what came up to a time, Unix ms, and lets the engine look at it.
+func (h *house) minute(all []event.Beacon, to int64) {
+	h.t.Helper()
+	h.send(all)
+	h.follow()
+	h.now.Store(to)
+	time.Sleep(12 * time.Millisecond) // two looks
+}
+
+// again wants the verdicts on the rollout, at least so many, to follow from the
+// segments to the byte.
+func (h *house) again(least int) []Replayed {
+	h.t.Helper()
+	replayed, err := Backtest(h.t.Context(), h.segments, "t", "r")
+	if err != nil || len(replayed) < least {
+		h.t.Fatalf("%d verdicts, want %d or more: %v", len(replayed), least, err)
+	}
+	for _, r := range replayed {
+		if !r.Equal {
+			h.t.Errorf("verdict %d differs:\n%s\n%s", r.Given.Number, asJSON(h.t, r.Given), asJSON(h.t, r.Again))
+		}
+	}
+	return replayed
 }
 
 func (h *house) send(all []event.Beacon) {
@@ -226,15 +255,7 @@ func TestShadowAndEnd(t *testing.T) {
 	h.stop()
 
 	// What was recorded is found again, and can be explained and tried.
-	replayed, err := Backtest(t.Context(), h.segments, "t", "r")
-	if err != nil || len(replayed) < 2 {
-		t.Fatalf("%d verdicts, %v", len(replayed), err)
-	}
-	for _, r := range replayed {
-		if !r.Equal {
-			t.Errorf("verdict %d differs:\n%s\n%s", r.Given.Number, asJSON(t, r.Given), asJSON(t, r.Again))
-		}
-	}
+	h.again(2)
 	past, err := Explain(t.Context(), h.segments, "t", "r")
 	if err != nil || !past.Ended || past.Verdict.Decision != verdict.Rollback || len(past.Trace) == 0 || asJSON(t, past.Places) != asJSON(t, ev.Places) {
 		t.Errorf("explained: %v %+v", err, past.Status)

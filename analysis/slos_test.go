@@ -41,22 +41,7 @@ func (h *house) day(r *rand.Rand, from, to, broken int) {
 			}
 			all = append(all, b)
 		}
-		h.send(all)
-		_, last, err := h.events.Bounds(h.t.Context())
-		if err != nil {
-			h.t.Fatal(err)
-		}
-		for i := 0; ; i++ {
-			if position, _ := h.e.Gauges(); position >= last {
-				break
-			}
-			if i == 2000 {
-				h.t.Fatal("the engine does not follow")
-			}
-			time.Sleep(time.Millisecond)
-		}
-		h.now.Store(base + int64(m+1-from)*60_000)
-		time.Sleep(12 * time.Millisecond) // two looks
+		h.minute(all, base+int64(m+1-from)*60_000)
 	}
 }
 
