@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"serin.dev/serin/analysis/canary"
 )
@@ -74,4 +75,52 @@ func TestCommandsWhileCatchingUp(t *testing.T) {
 	look("after another crash")
 	h.stop()
 	h.again(1)
+}
+
+// TestCheckpointOfTheSame: where nothing came, no other checkpoint is written; where
+// something did, one is.
+func TestCheckpointOfTheSame(t *testing.T) {
+	h := newHouse(t)
+	h.stop()
+	h.open() // without a run, which seals by itself
+	all := beacons(1, 20)
+	written := func() time.Time {
+		t.Helper()
+		info, err := os.Stat(filepath.Join(h.dir, "checkpoint"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info.ModTime()
+	}
+	seals := func(n int) {
+		t.Helper()
+		for range n {
+			if err := h.e.seal(t.Context(), true); err != nil { // as a stop does
+				t.Fatal(err)
+			}
+		}
+	}
+	fold := func(from, to int) {
+		t.Helper()
+		h.send(all[from:to])
+		_, last, err := h.events.Bounds(t.Context())
+		if err == nil {
+			err = h.events.Scan(t.Context(), h.e.position+1, last, h.e.message)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	fold(0, 10)
+	seals(1)
+	first := written()
+	seals(5)
+	if again := written(); again != first {
+		t.Errorf("written at %v, and at %v though nothing came", first, again)
+	}
+	fold(10, len(all))
+	seals(1)
+	if again := written(); again == first {
+		t.Error("what came is in no checkpoint")
+	}
 }

@@ -91,6 +91,7 @@ type Engine struct {
 
 	checkpointed time.Time     // when the newest checkpoint was written
 	cost         time.Duration // and how long that took
+	standsFor    [2]uint64     // the places in the events and the control log that it stands for
 
 	reader  batch.Reader
 	pending map[batch.Partition]*batch.Batch // rows not in a segment yet
@@ -137,6 +138,7 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 		return nil, err
 	}
 	e.fold, e.position, e.control, e.sealed = cp.Fold, cp.Position, cp.Control, cp.Position
+	e.standsFor = [2]uint64{cp.Position, cp.Control}
 	e.fold.leaked = func(tenant, app, release string) {
 		e.metrics.leaked(tenant, app)
 		e.o.Logger.Warn("a release that is deployed and not released is in people's hands", "tenant", tenant, "app", app, "release", release)
@@ -446,6 +448,7 @@ type sealing struct {
 	batches    []*batch.Batch
 	ledgers    []ledger
 	checkpoint []byte // nil: none is due
+	control    uint64 // the place in the control log that it stands for
 	encoded    time.Duration
 }
 
@@ -495,6 +498,7 @@ func (e *Engine) seal(ctx context.Context, last bool) error {
 		e.ledgered[l.key] = l.n
 	}
 	if s.checkpoint != nil {
+		e.standsFor = [2]uint64{s.to, s.control}
 		e.checkpointed = e.o.Now()
 		e.cost = s.encoded + e.checkpointed.Sub(written)
 	}
@@ -528,8 +532,11 @@ func (e *Engine) freeze(last bool) (*sealing, error) {
 		}
 		s.ledgers = append(s.ledgers, ledger{k, len(rs), data})
 	}
-	if began := e.o.Now(); last || began.Sub(e.checkpointed) >= checkpointRest*e.cost {
+	// The state is a function of the logs: where they stand, another checkpoint would be
+	// the same.
+	if began := e.o.Now(); (last || began.Sub(e.checkpointed) >= checkpointRest*e.cost) && e.standsFor != [2]uint64{e.position, e.control} {
 		var err error
+		s.control = e.control
 		if s.checkpoint, err = encodeCheckpoint(checkpoint{Version: checkpointVersion, Position: e.position, Control: e.control, Fold: e.fold}); err != nil {
 			return nil, err
 		}
