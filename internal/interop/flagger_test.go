@@ -8,23 +8,29 @@ import (
 	flagger "github.com/fluxcd/flagger/pkg/apis/flagger/v1beta1"
 	"github.com/fluxcd/flagger/pkg/controller"
 	"github.com/fluxcd/flagger/pkg/metrics/providers"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 )
 
-// canary reads the Canary of the documentation, with its gate filled in.
-func canary(t *testing.T, gate string) flagger.Canary {
+// canary reads the Canary of the documentation and its metric, with their gate filled in.
+func canary(t *testing.T, gate string) (flagger.Canary, flagger.MetricTemplate) {
 	t.Helper()
 	text, err := os.ReadFile("../../docs/delivery/flagger-canary.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
 	var c flagger.Canary
-	if err := yaml.UnmarshalStrict([]byte(strings.ReplaceAll(string(text), "https://serin.example.com/GATE", gate)), &c); err != nil {
-		t.Fatal(err)
+	var m flagger.MetricTemplate
+	parts := strings.Split(strings.ReplaceAll(string(text), "https://serin.example.com/GATE", gate), "\n---\n")
+	if len(parts) != 2 {
+		t.Fatalf("%d documents, want a MetricTemplate and a Canary", len(parts))
 	}
-	c.ObjectMeta = metav1.ObjectMeta{Name: "shop", Namespace: "test"}
-	return c
+	for i, into := range []any{&m, &c} {
+		if err := yaml.UnmarshalStrict([]byte(parts[i]), into); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.Namespace, m.Namespace = "test", "test"
+	return c, m
 }
 
 // answers asks each hook as Flagger does, and returns those that said yes.
@@ -47,7 +53,7 @@ func TestFlagger(t *testing.T) {
 	s := startSerin(t, "")
 	s.rollout(t, "r1")
 	gate := s.url + s.gate(t, "r1", "gate")
-	c := canary(t, gate)
+	c, m := canary(t, gate)
 	event := func(message string) {
 		t.Helper()
 		for _, w := range c.Spec.Analysis.Webhooks {
@@ -66,14 +72,14 @@ func TestFlagger(t *testing.T) {
 	}
 	number := func(when string, want float64) {
 		t.Helper()
-		p, err := providers.NewPrometheusProvider(flagger.MetricTemplateProvider{Type: "prometheus", Address: gate + "/prometheus"}, nil)
+		p, err := providers.NewPrometheusProvider(m.Spec.Provider, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if ok, err := p.IsOnline(); !ok || err != nil {
 			t.Errorf("%s: Flagger takes the provider for offline: %v", when, err)
 		}
-		if got, err := p.RunQuery("serin_verdict"); err != nil || got != want {
+		if got, err := p.RunQuery(m.Spec.Query); err != nil || got != want {
 			t.Errorf("%s: %v, %v; want %v", when, got, err, want)
 		}
 	}
@@ -93,12 +99,12 @@ func TestFlagger(t *testing.T) {
 
 // TestFlaggerOutage has Serin away, in each way. Flagger looks at the status
 // alone, so an answer of garbage with 200 is a yes to it, to every hook: the
-// documentation says so, and it is left out here.
+// documentation says so, and TestFlaggerControllerGarbage what comes of it.
 func TestFlaggerOutage(t *testing.T) {
 	s := startSerin(t, "")
 	s.rollout(t, "r1")
 	n := before(t, s)
-	c := canary(t, n.URL+s.gate(t, "r1", "gate"))
+	c, _ := canary(t, n.URL+s.gate(t, "r1", "gate"))
 	for i := range c.Spec.Analysis.Webhooks {
 		c.Spec.Analysis.Webhooks[i].Timeout = "1s"
 	}
