@@ -3,7 +3,6 @@ package analysis
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -13,7 +12,6 @@ import (
 
 	"serin.dev/serin/analysis/canary"
 	"serin.dev/serin/analysis/slo"
-	"serin.dev/serin/internal/store/journal"
 	"serin.dev/serin/internal/tenant"
 )
 
@@ -40,9 +38,9 @@ type Applied struct {
 	Notes    []string `json:"notes"`    // what is valid and likely not meant
 }
 
-// maxApply bounds what one apply is as JSON, in bytes: it is one message of the
-// control log, with a head.
-const maxApply = journal.MaxMessageBytes - 4<<10
+// maxApply bounds the texts of one apply, before and after together: it is one
+// message of the control log.
+const maxApply = 4 << 20
 
 // Apply changes documents and registers rollouts, all of it or nothing, in one
 // record. Documents are checked as they stand together after it. All faults are
@@ -71,7 +69,7 @@ func (e *Engine) applyEdits(ctx context.Context, tenant, who string, edits []Edi
 	if d := e.documents[tenant]; d != nil {
 		then = documents{d.changes, maps.Clone(d.current)}
 	}
-	number, objects := uint64(len(then.changes)), false
+	number, size, objects := uint64(len(then.changes)), 0, false
 	seen := map[string]bool{}
 	for _, x := range edits {
 		now := e.documentOf(tenant, x.Kind, x.Name)
@@ -88,6 +86,7 @@ func (e *Engine) applyEdits(ctx context.Context, tenant, who string, edits []Edi
 		number++
 		c := Change{Number: number, Kind: x.Kind, Name: x.Name, Who: who, At: at, Before: now.After, After: x.Text, Back: back}
 		a.Changes = append(a.Changes, c)
+		size += len(c.Before) + len(c.After)
 		objects = objects || slices.Contains(e.o.ObjectKinds, x.Kind)
 	}
 	if len(edits) > 1 {
@@ -97,6 +96,9 @@ func (e *Engine) applyEdits(ctx context.Context, tenant, who string, edits []Edi
 	}
 	for _, c := range a.Changes {
 		then.take(c)
+	}
+	if size > maxApply {
+		faults = append(faults, fmt.Errorf("%w: changes: %d bytes before and after: want at most %d at once", canary.ErrInvalid, size, maxApply))
 	}
 	if len(then.current) > maxDocuments {
 		faults = append(faults, fmt.Errorf("%w: %d documents: want at most %d", canary.ErrInvalid, len(then.current), maxDocuments))
@@ -119,15 +121,6 @@ func (e *Engine) applyEdits(ctx context.Context, tenant, who string, edits []Edi
 			faults = append(faults, fmt.Errorf("rollout %s: %w", r.ID, ErrExists))
 		}
 		a.Rollouts, out.Rollouts = append(a.Rollouts, r), append(out.Rollouts, r.ID)
-	}
-	if len(faults) == 0 {
-		text, err := json.Marshal(a)
-		if err != nil {
-			return Applied{}, fmt.Errorf("apply: %w", err)
-		}
-		if len(text) > maxApply {
-			faults = append(faults, fmt.Errorf("%w: changes: %d bytes as JSON, with what stood before: want at most %d at once", canary.ErrInvalid, len(text), maxApply))
-		}
 	}
 	if err := errors.Join(faults...); err != nil {
 		return Applied{}, err

@@ -88,7 +88,7 @@ func TestApplyIsAllOrNothing(t *testing.T) {
 		"a rollout twice":                {good, []canary.Rollout{r, r}, ErrExists, "rollout r: "},
 		"a policy that is not there":     {good, []canary.Rollout{{ID: "x", Policy: canary.Policy{Name: "none"}}}, canary.ErrInvalid, `policy.name: "none"`},
 		"nothing":                        {nil, nil, canary.ErrInvalid, "want at least one"},
-		"too much at once":               {manyEdits(33, maxDocument-11), nil, canary.ErrInvalid, "with what stood before: want at most"},
+		"too much at once":               {manyEdits(17, maxDocument-10), nil, canary.ErrInvalid, "before and after: want at most"},
 		"too many":                       {manyEdits(maxDocuments+1, 0), nil, canary.ErrInvalid, "501 documents: want at most 500"},
 	} {
 		if _, err := h.e.Apply(t.Context(), owner(t), "ci", c.edits, c.rollouts, false); !errors.Is(err, c.class) || !strings.Contains(err.Error(), c.want) {
