@@ -13,18 +13,25 @@ import (
 	"serin.dev/serin/analysis/verdict"
 )
 
-// TestPrometheus has Prometheus's own rule evaluation, in promtool, record the bad
-// ratios of the workbook's windows and burn its alerts over random histories, and
-// compares at many times. Where promtool is missing the test is left out, unless
-// SERIN_NEED_PROMTOOL says that it must not be (.ci/run sets it).
-func TestPrometheus(t *testing.T) {
-	promtool, err := exec.LookPath("promtool")
+// tool returns the path of a program of Prometheus. Where it is missing the test is left
+// out, unless SERIN_NEED_PROMTOOL says that it must not be (.ci/run sets it).
+func tool(t *testing.T, name string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
 	if err != nil {
 		if os.Getenv("SERIN_NEED_PROMTOOL") != "" {
-			t.Fatal("no promtool; type: sudo apt-get install -y prometheus")
+			t.Fatalf("no %s; type: sudo apt-get install -y prometheus", name)
 		}
-		t.Skip("no promtool")
+		t.Skip("no " + name)
 	}
+	return path
+}
+
+// TestPrometheus has Prometheus's own rule evaluation, in promtool, record the bad
+// ratios of the workbook's windows and burn its alerts over random histories, and
+// compares at many times.
+func TestPrometheus(t *testing.T) {
+	promtool := tool(t, "promtool")
 	// Of Prometheus 2 a range holds the samples at both of its ends, so that windows
 	// are half a minute shorter than their minutes.
 	span := func(d time.Duration) string { return fmt.Sprintf("%ds", int(d/time.Second)-30) }
