@@ -3,6 +3,7 @@ package analysis
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -12,6 +13,7 @@ import (
 
 	"serin.dev/serin/analysis/canary"
 	"serin.dev/serin/analysis/slo"
+	"serin.dev/serin/internal/store/journal"
 	"serin.dev/serin/internal/tenant"
 )
 
@@ -37,10 +39,6 @@ type Applied struct {
 	Rollouts []string `json:"rollouts"` // ids
 	Notes    []string `json:"notes"`    // what is valid and likely not meant
 }
-
-// maxApply bounds the texts of one apply, before and after together: it is one
-// message of the control log.
-const maxApply = 4 << 20
 
 // Apply changes documents and registers rollouts, all of it or nothing, in one
 // record. Documents are checked as they stand together after it. All faults are
@@ -69,7 +67,7 @@ func (e *Engine) applyEdits(ctx context.Context, tenant, who string, edits []Edi
 	if d := e.documents[tenant]; d != nil {
 		then = documents{d.changes, maps.Clone(d.current)}
 	}
-	number, size, objects := uint64(len(then.changes)), 0, false
+	number, objects := uint64(len(then.changes)), false
 	seen := map[string]bool{}
 	for _, x := range edits {
 		now := e.documentOf(tenant, x.Kind, x.Name)
@@ -86,7 +84,6 @@ func (e *Engine) applyEdits(ctx context.Context, tenant, who string, edits []Edi
 		number++
 		c := Change{Number: number, Kind: x.Kind, Name: x.Name, Who: who, At: at, Before: now.After, After: x.Text, Back: back}
 		a.Changes = append(a.Changes, c)
-		size += len(c.Before) + len(c.After)
 		objects = objects || slices.Contains(e.o.ObjectKinds, x.Kind)
 	}
 	if len(edits) > 1 {
@@ -96,9 +93,6 @@ func (e *Engine) applyEdits(ctx context.Context, tenant, who string, edits []Edi
 	}
 	for _, c := range a.Changes {
 		then.take(c)
-	}
-	if size > maxApply {
-		faults = append(faults, fmt.Errorf("%w: changes: %d bytes before and after: want at most %d at once", canary.ErrInvalid, size, maxApply))
 	}
 	if len(then.current) > maxDocuments {
 		faults = append(faults, fmt.Errorf("%w: %d documents: want at most %d", canary.ErrInvalid, len(then.current), maxDocuments))
@@ -125,11 +119,14 @@ func (e *Engine) applyEdits(ctx context.Context, tenant, who string, edits []Edi
 	if err := errors.Join(faults...); err != nil {
 		return Applied{}, err
 	}
+	r := Record{Type: TypeApply, Tenant: tenant, ID: ApplyLedger, At: at.UnixMilli(), Position: max(e.position, e.stood), Apply: &a}
+	if err := fits(r); err != nil {
+		return Applied{}, err
+	}
 	out.Changes = append(out.Changes, a.Changes...)
 	if check {
 		return out, nil
 	}
-	r := Record{Type: TypeApply, Tenant: tenant, ID: ApplyLedger, At: at.UnixMilli(), Apply: &a}
 	if err := e.enact(ctx, r); err != nil {
 		return Applied{}, err
 	}
@@ -139,6 +136,20 @@ func (e *Engine) applyEdits(ctx context.Context, tenant, who string, edits []Edi
 	}
 	// What is applied is recorded, whatever becomes of the verdicts that follow.
 	return out, e.evaluate(ctx, e.o.Now())
+}
+
+// fits refuses an apply whose record is more than one message of the control log. What
+// counts is what is written: texts before and after, which JSON can make six times
+// as long, and the objectives and policies that they come to.
+func fits(r Record) error {
+	data, err := json.Marshal(r)
+	if err != nil {
+		return fmt.Errorf("record %s: %w", r.Type, err)
+	}
+	if len(data) > journal.MaxMessageBytes {
+		return fmt.Errorf("%w: changes: %d bytes as recorded, with what was before: want at most %d at once; apply fewer files at a time", canary.ErrInvalid, len(data), journal.MaxMessageBytes)
+	}
+	return nil
 }
 
 // objectives returns those that a tenant's documents come to, and those of the

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sort"
 	"strconv"
 	"strings"
 	"testing"
@@ -15,9 +16,10 @@ import (
 )
 
 // keeping lets a house keep documents of a kind goal: NAME TARGET makes an
-// objective of each, and no two of them may have one target.
+// objective of each, what follows " #" is a remark, and no two of them may have one target.
 func keeping(o *Options) {
 	goal := func(text string) (string, float64, error) {
+		text, _, _ = strings.Cut(text, " #")
 		name, target, _ := strings.Cut(text, " ")
 		x, err := strconv.ParseFloat(target, 64)
 		return name, x, err
@@ -88,7 +90,7 @@ func TestApplyIsAllOrNothing(t *testing.T) {
 		"a rollout twice":                {good, []canary.Rollout{r, r}, ErrExists, "rollout r: "},
 		"a policy that is not there":     {good, []canary.Rollout{{ID: "x", Policy: canary.Policy{Name: "none"}}}, canary.ErrInvalid, `policy.name: "none"`},
 		"nothing":                        {nil, nil, canary.ErrInvalid, "want at least one"},
-		"too much at once":               {manyEdits(17, maxDocument-10), nil, canary.ErrInvalid, "before and after: want at most"},
+		"too much at once":               {manyEdits(33, maxDocument-20), nil, canary.ErrInvalid, "bytes as recorded, with what was before: want at most"},
 		"too many":                       {manyEdits(maxDocuments+1, 0), nil, canary.ErrInvalid, "501 documents: want at most 500"},
 	} {
 		if _, err := h.e.Apply(t.Context(), owner(t), "ci", c.edits, c.rollouts, false); !errors.Is(err, c.class) || !strings.Contains(err.Error(), c.want) {
@@ -120,6 +122,42 @@ func manyEdits(n, size int) (all []Edit) {
 		all = append(all, Edit{"goal", name, fmt.Sprintf("%s 0.%d1%s", name, 1000+i, strings.Repeat("0", size)), 0})
 	}
 	return all
+}
+
+// TestApplyIsBoundedAsRecorded looks for the most that one apply takes, of texts that
+// are six times as long in JSON: a check says so to the byte, what it lets through is
+// recorded, and of the rest nothing is.
+func TestApplyIsBoundedAsRecorded(t *testing.T) {
+	h := newHouse(t)
+	h.stop()
+	h.options = keeping
+	h.start()
+	apply := func(fill int, check bool) error {
+		edits := manyEdits(6, 0)
+		for i := range edits {
+			n := min(fill, 250<<10)
+			fill -= n
+			edits[i].Text += " #" + strings.Repeat("<", n)
+		}
+		_, err := h.e.Apply(t.Context(), owner(t), "ci", edits, nil, check)
+		return err
+	}
+	before := h.recorded()
+	most := sort.Search(6*250<<10, func(fill int) bool { return apply(fill, true) != nil }) - 1
+	if most < 1<<20 || 6*most > journal.MaxMessageBytes {
+		t.Fatalf("%d bytes that JSON makes six times as long are taken at most, of a record of %d", most, journal.MaxMessageBytes)
+	}
+	for _, check := range []bool{true, false} {
+		if err := apply(most+1, check); !errors.Is(err, canary.ErrInvalid) || !strings.Contains(err.Error(), fmt.Sprintf("want at most %d at once", journal.MaxMessageBytes)) {
+			t.Errorf("a byte more, check %v: %v", check, err)
+		}
+	}
+	if n := h.recorded(); n != before {
+		t.Fatalf("%d records, %d before", n, before)
+	}
+	if err := apply(most, false); err != nil {
+		t.Errorf("what a check let through: %v", err)
+	}
 }
 
 // TestApplyOutlivesACrash loses the checkpoint: what was applied comes back in its
