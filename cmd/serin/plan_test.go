@@ -93,7 +93,7 @@ func TestPlanApply(t *testing.T) {
 	if _, err := call(t.Context(), "PUT", s.url()+"/v1/documents/policy/web", ownToken, strings.NewReader(`{"text":"","basis":1}`)); err == nil || !strings.Contains(err.Error(), "changed meanwhile") {
 		t.Errorf("a put on an old basis: %v", err)
 	}
-	for body, want := range map[string]string{`{"text":"kind: policy\nname: other\nversion: 1\n"}`: "which the text has", `{"text":"x"}`: "fields of a policy", `{"txt":""}`: "unknown field"} {
+	for body, want := range map[string]string{`{"text":"kind: policy\nname: other\nversion: 1\n"}`: "which the text has", `{"text":"x"}`: "fields of a policy", `{"txt":""}`: "txt: unknown field: want one of basis, text", `{"text":"x","text":""}`: "text: twice", `{"text":""}{}`: "after top-level value"} {
 		if _, err := call(t.Context(), "PUT", s.url()+"/v1/documents/policy/web", ownToken, strings.NewReader(body)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %s", body, err, want)
 		}

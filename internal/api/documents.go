@@ -1,8 +1,6 @@
 package api
 
 import (
-	"encoding/json"
-	"fmt"
 	"net/http"
 
 	"serin.dev/serin/analysis"
@@ -40,10 +38,8 @@ func (a *API) edit(w http.ResponseWriter, r *http.Request, e *analysis.Engine, a
 		Changes  []analysis.Edit  `json:"changes"`
 		Rollouts []canary.Rollout `json:"rollouts"`
 	}
-	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxApplyBody))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&body); err != nil {
-		return &badRequest{fmt.Sprintf("body: %v", err)}
+	if err := readUpTo(w, r, maxApplyBody, &body); err != nil {
+		return err
 	}
 	done, err := e.Apply(r.Context(), ac.Tenant, ac.Token, body.Changes, body.Rollouts, check)
 	if err != nil {
@@ -57,10 +53,8 @@ func (a *API) putDocument(w http.ResponseWriter, r *http.Request, e *analysis.En
 		Text  string `json:"text"`  // empty removes it
 		Basis uint64 `json:"basis"` // number of the change that was seen last; 0: there was none
 	}
-	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxDocumentBody))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&body); err != nil {
-		return &badRequest{fmt.Sprintf("body: %v", err)}
+	if err := readUpTo(w, r, maxDocumentBody, &body); err != nil {
+		return err
 	}
 	c, err := e.PutDocument(r.Context(), ac.Tenant, ac.Token, r.PathValue("kind"), r.PathValue("name"), body.Text, body.Basis)
 	if err != nil {
