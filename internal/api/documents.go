@@ -1,6 +1,7 @@
 package api
 
 import (
+	"fmt"
 	"net/http"
 
 	"serin.dev/serin/analysis"
@@ -33,15 +34,31 @@ func (a *API) checkDocuments(w http.ResponseWriter, r *http.Request, e *analysis
 	return a.edit(w, r, e, ac, true)
 }
 
+// noText is the fault of a change that leaves its text out: that it is to remove a
+// document has to be said.
+const noText = `absent: want the document's text, or "" to remove it`
+
 func (a *API) edit(w http.ResponseWriter, r *http.Request, e *analysis.Engine, ac tenant.Access, check bool) error {
 	var body struct {
-		Changes  []analysis.Edit  `json:"changes"`
+		Changes []struct {
+			Kind  string  `json:"kind"`
+			Name  string  `json:"name"`
+			Text  *string `json:"text"`
+			Basis uint64  `json:"basis"`
+		} `json:"changes"`
 		Rollouts []canary.Rollout `json:"rollouts"`
 	}
 	if err := readUpTo(w, r, maxApplyBody, &body); err != nil {
 		return err
 	}
-	done, err := e.Apply(r.Context(), ac.Tenant, ac.Token, body.Changes, body.Rollouts, check)
+	edits := make([]analysis.Edit, len(body.Changes))
+	for i, c := range body.Changes {
+		if c.Text == nil {
+			return &badRequest{fmt.Sprintf("changes[%d].text: %s", i, noText)}
+		}
+		edits[i] = analysis.Edit{Kind: c.Kind, Name: c.Name, Text: *c.Text, Basis: c.Basis}
+	}
+	done, err := e.Apply(r.Context(), ac.Tenant, ac.Token, edits, body.Rollouts, check)
 	if err != nil {
 		return err
 	}
@@ -50,13 +67,16 @@ func (a *API) edit(w http.ResponseWriter, r *http.Request, e *analysis.Engine, a
 
 func (a *API) putDocument(w http.ResponseWriter, r *http.Request, e *analysis.Engine, ac tenant.Access) error {
 	var body struct {
-		Text  string `json:"text"`  // empty removes it
-		Basis uint64 `json:"basis"` // number of the change that was seen last; 0: there was none
+		Text  *string `json:"text"`  // empty removes it
+		Basis uint64  `json:"basis"` // number of the change that was seen last; 0: there was none
 	}
 	if err := readUpTo(w, r, maxDocumentBody, &body); err != nil {
 		return err
 	}
-	c, err := e.PutDocument(r.Context(), ac.Tenant, ac.Token, r.PathValue("kind"), r.PathValue("name"), body.Text, body.Basis)
+	if body.Text == nil {
+		return &badRequest{"text: " + noText}
+	}
+	c, err := e.PutDocument(r.Context(), ac.Tenant, ac.Token, r.PathValue("kind"), r.PathValue("name"), *body.Text, body.Basis)
 	if err != nil {
 		return err
 	}
