@@ -75,6 +75,8 @@ func (e *Engine) applyEdits(ctx context.Context, tenant, who string, edits []Edi
 			faults = append(faults, fmt.Errorf("%s %s: %w", x.Kind, x.Name, err))
 		} else if now.Number != x.Basis {
 			faults = append(faults, fmt.Errorf("%s %s: %w: change %d by %s; want a look at it first", x.Kind, x.Name, ErrBasis, now.Number, now.Who))
+		} else if x.Text == "" && now.After == "" {
+			faults = append(faults, fmt.Errorf("%s %.128s: %w: text: empty: there is nothing to remove", x.Kind, x.Name, canary.ErrInvalid))
 		}
 		if key := x.Kind + "/" + x.Name; seen[key] {
 			faults = append(faults, fmt.Errorf("%w: %s %s: want each once", canary.ErrInvalid, x.Kind, x.Name))

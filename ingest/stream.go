@@ -113,8 +113,8 @@ func (e *Edge) stream(w http.ResponseWriter, r *http.Request) {
 	}
 	up := websocket.Upgrader{ReadBufferSize: 1 << 10, WriteBufferSize: 4 << 10, WriteBufferPool: &e.streams.pool, Subprotocols: []string{Subprotocol},
 		CheckOrigin: func(*http.Request) bool { return true }, // the key's list was asked above
-		Error: func(w http.ResponseWriter, _ *http.Request, status int, reason error) {
-			refuse(&a, g.Tenant.String(), &refusal{status, event.ReasonEncoding, "Upgrade", reason.Error(), "a websocket handshake, version 13"})
+		Error: func(w http.ResponseWriter, r *http.Request, status int, _ error) {
+			refuse(&a, g.Tenant.String(), &refusal{status, event.ReasonEncoding, "Upgrade", r.Header.Get("Upgrade"), "a websocket handshake, version 13"})
 			a.writeTo(w)
 		}}
 	conn, err := up.Upgrade(w, r, nil)

@@ -12,7 +12,7 @@ import (
 // prev, which is nil before the first one. Worth telling are the first verdict
 // of a rollout and of each stage, every change of the decision, a final
 // decision for another reason, and a hold because something is wrong with the
-// data. One hold that follows another for want of evidence is not.
+// data or because a deadline has passed. One hold that follows another for want of evidence is not.
 func Worth(prev, v *verdict.Verdict) bool {
 	if prev == nil || prev.Stage != v.Stage || prev.Decision != v.Decision {
 		return true
@@ -20,7 +20,7 @@ func Worth(prev, v *verdict.Verdict) bool {
 	if leading(prev) == leading(v) {
 		return false
 	}
-	return v.Decision != verdict.Hold || slices.Contains(dataOff, leading(v))
+	return v.Decision != verdict.Hold || slices.Contains(lookAt, leading(v))
 }
 
 // Overtaken reports whether a verdict must not be told any more, since a newer
@@ -34,9 +34,9 @@ func Overtaken(decision verdict.Decision, number uint64, newest *verdict.Verdict
 		decision != verdict.Rollback && newest.Decision == verdict.Rollback
 }
 
-// dataOff are the leading reasons of holds that somebody should look at.
-var dataOff = []verdict.Code{verdict.SampleRatio, verdict.Stale, verdict.Override, verdict.Instruments, verdict.UnequalLoss,
-	verdict.Missing, verdict.Influence, verdict.Advisory, verdict.BudgetHolds}
+// lookAt are the leading reasons of holds that somebody should look at.
+var lookAt = []verdict.Code{verdict.SampleRatio, verdict.Stale, verdict.Override, verdict.Instruments, verdict.UnequalLoss,
+	verdict.Missing, verdict.Influence, verdict.Advisory, verdict.BudgetHolds, verdict.Deadline}
 
 // leading returns the code of the first reason, empty where there is none.
 func leading(v *verdict.Verdict) verdict.Code {

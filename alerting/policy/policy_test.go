@@ -24,6 +24,7 @@ func TestWorth(t *testing.T) {
 		{"data that are off", v(0, verdict.Hold, verdict.Evidence), v(0, verdict.Hold, verdict.SampleRatio), true},
 		{"one network decides", v(0, verdict.Hold, verdict.Evidence), v(0, verdict.Hold, verdict.Influence), true},
 		{"an arm that reports less", v(0, verdict.Hold, verdict.Evidence), v(0, verdict.Hold, verdict.Missing), true},
+		{"a deadline that holds", v(0, verdict.Hold, verdict.Evidence), v(0, verdict.Hold, verdict.Deadline), true},
 		{"data that are right again", v(0, verdict.Hold, verdict.SampleRatio), v(0, verdict.Hold, verdict.Evidence), false},
 		{"a person's rollback after ours", v(0, verdict.Rollback, verdict.Harm), v(0, verdict.Rollback, verdict.Override), true},
 		{"without reasons", &verdict.Verdict{}, &verdict.Verdict{}, false},

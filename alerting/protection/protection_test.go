@@ -1,121 +1,29 @@
 package protection
 
 import (
-	"bytes"
 	"context"
-	"crypto"
-	"crypto/hmac"
-	"crypto/rand"
-	"crypto/rsa"
-	"crypto/sha256"
-	"crypto/x509"
-	"encoding/base64"
-	"encoding/hex"
-	"encoding/json"
-	"encoding/pem"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"serin.dev/serin/alerting/actuate"
+	"serin.dev/serin/alerting/protection/githubtest"
 	"serin.dev/serin/analysis/verdict"
 )
 
 const secret = "It's a Secret to Everybody"
 
-// github is a fake of its API that checks what the reference asks for: paths,
-// headers, the App's token and its times, and the body by its schema
-// (https://docs.github.com/en/rest/actions/workflow-runs#review-custom-deployment-protection-rules-for-a-workflow-run).
-type github struct {
-	t       *testing.T
-	key     *rsa.PublicKey
-	now     func() time.Time
-	mu      sync.Mutex
-	status  int // of reviews; 0: 204
-	reviews []string
-}
-
-func (g *github) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	bearer := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
-	if r.Method != http.MethodPost || r.Header.Get("Accept") != "application/vnd.github+json" || r.Header.Get("X-GitHub-Api-Version") == "" || r.Header.Get("User-Agent") == "" {
-		g.t.Errorf("%s %s: %v", r.Method, r.URL, r.Header)
-	}
-	switch r.URL.Path {
-	case "/app/installations/77/access_tokens":
-		if err := g.checkJWT(bearer); err != nil {
-			g.t.Error(err)
-		}
-		w.WriteHeader(http.StatusCreated)
-		fmt.Fprint(w, `{"token":"ghs_installation","expires_at":"2030-01-01T00:00:00Z"}`)
-	case "/repos/acme/shop/actions/runs/9001/deployment_protection_rule":
-		raw, err := io.ReadAll(r.Body)
-		if err != nil || bearer != "ghs_installation" {
-			g.t.Errorf("token %q, %v", bearer, err)
-		}
-		var body struct {
-			Environment *string `json:"environment_name"`
-			State       *string `json:"state"`
-			Comment     *string `json:"comment"`
-		}
-		dec := json.NewDecoder(bytes.NewReader(raw))
-		dec.DisallowUnknownFields()
-		if err := dec.Decode(&body); err != nil || body.Environment == nil || body.State == nil || body.Comment == nil || *body.State != "approved" && *body.State != "rejected" {
-			g.t.Errorf("body: %s, %v", raw, err)
-			return
-		}
-		if g.status != 0 {
-			w.WriteHeader(g.status)
-			return
-		}
-		g.reviews = append(g.reviews, *body.Environment+" "+*body.State+" "+*body.Comment)
-		w.WriteHeader(http.StatusNoContent)
-	default:
-		g.t.Errorf("asked for %s", r.URL)
-	}
-}
-
-func (g *github) checkJWT(token string) error {
-	parts := strings.Split(token, ".")
-	if len(parts) != 3 {
-		return fmt.Errorf("token %q", token)
-	}
-	signature, err := base64.RawURLEncoding.DecodeString(parts[2])
-	if err != nil {
-		return err
-	}
-	sum := sha256.Sum256([]byte(parts[0] + "." + parts[1]))
-	if err := rsa.VerifyPKCS1v15(g.key, crypto.SHA256, sum[:], signature); err != nil {
-		return err
-	}
-	raw, err := base64.RawURLEncoding.DecodeString(parts[1])
-	if err != nil {
-		return err
-	}
-	var claims struct {
-		Iat, Exp int64
-		Iss      string
-	}
-	if err := json.Unmarshal(raw, &claims); err != nil {
-		return err
-	}
-	if now := g.now().Unix(); claims.Iss != "12345" || claims.Iat > now || claims.Exp <= now || claims.Exp > now+600 {
-		return fmt.Errorf("claims %+v at %d", claims, now)
-	}
-	return nil
-}
+func event(environment string) string { return githubtest.Event(environment, "v2.4.1") }
 
 // house is a book with its rule, a fake GitHub, and standings by hand.
 type house struct {
 	*Book
-	github *github
+	github *githubtest.Server
 	kept   []byte
 	full   bool // nothing can be kept
 	stands map[string]verdict.Standing
@@ -125,19 +33,9 @@ type house struct {
 
 func newHouse(t *testing.T) *house {
 	t.Helper()
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		t.Fatal(err)
-	}
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
 	h := &house{stands: map[string]verdict.Standing{}, at: time.Unix(1_764_000_000, 0)}
-	h.github = &github{t: t, key: &key.PublicKey, now: func() time.Time { return h.at }}
-	server := httptest.NewServer(h.github)
-	t.Cleanup(server.Close)
-	app, err := actuate.NewApp(actuate.Settings{Repository: "acme/shop", Issuer: "12345", URL: server.URL, Key: pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})})
+	h.github = githubtest.New(t, func() time.Time { return h.at })
+	app, err := actuate.NewApp(actuate.Settings{Repository: githubtest.Repository, Issuer: githubtest.Issuer, URL: h.github.URL, Key: h.github.Key})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -157,7 +55,7 @@ func newHouse(t *testing.T) *house {
 			}
 			h.kept = data
 			return nil
-		}, Do: server.Client(), Logger: slog.New(slog.DiscardHandler), Now: func() time.Time { return h.at }}
+		}, Do: h.github.Client(), Logger: slog.New(slog.DiscardHandler), Now: func() time.Time { return h.at }}
 	h.open = func(data []byte) {
 		t.Helper()
 		if h.Book, err = New(o, data); err != nil {
@@ -168,20 +66,11 @@ func newHouse(t *testing.T) *house {
 	return h
 }
 
-func event(environment string) string {
-	return `{"action":"requested","environment":"` + environment + `","event":"push","ref":"refs/tags/v2.4.1","sha":"abc123",
- "deployment_callback_url":"https://api.github.com/repos/acme/shop/actions/runs/9001/deployment_protection_rule",
- "deployment":{"id":1,"ref":"v2.4.1","sha":"abc123"},"pull_requests":[],"repository":{"id":3,"full_name":"acme/shop"},"installation":{"id":77},"sender":{"login":"x"}}`
-}
-
 func (h *house) post(body string, change func(*http.Request)) (int, string) {
 	r := httptest.NewRequest(http.MethodPost, "/v1/github/shop/gh", strings.NewReader(body))
 	r.SetPathValue("tenant", "shop")
 	r.SetPathValue("name", "gh")
-	mac := hmac.New(sha256.New, []byte(secret))
-	mac.Write([]byte(body))
-	r.Header.Set("X-Hub-Signature-256", "sha256="+hex.EncodeToString(mac.Sum(nil)))
-	r.Header.Set("X-GitHub-Event", "deployment_protection_rule")
+	githubtest.Sign(r, secret, body)
 	if change != nil {
 		change(r)
 	}
@@ -195,10 +84,8 @@ func (h *house) look(t *testing.T, after time.Duration, reviews ...string) {
 	t.Helper()
 	h.at = h.at.Add(after)
 	h.Look(t.Context())
-	h.github.mu.Lock()
-	defer h.github.mu.Unlock()
-	if fmt.Sprint(h.github.reviews) != fmt.Sprint(reviews) {
-		t.Errorf("reviews %q, want %q", h.github.reviews, reviews)
+	if got := h.github.Reviews(); fmt.Sprint(got) != fmt.Sprint(reviews) {
+		t.Errorf("reviews %q, want %q", got, reviews)
 	}
 }
 
@@ -286,13 +173,13 @@ func TestHoldNeverRejects(t *testing.T) {
 			h.look(t, time.Hour)
 		}
 		h.stands["release-2.4.1"] = c.decided
-		h.github.status = http.StatusBadGateway // GitHub is down
+		h.github.Answer(http.StatusBadGateway) // GitHub is down
 		h.look(t, time.Hour)
 		h.open(h.kept) // a restart
 		if w := h.Waiting(); len(w) != 1 || w[0].Tries != 1 || w[0].Rollout != "release-2.4.1" || w[0].Installation != 77 {
 			t.Fatalf("%s: after a restart %+v", c.name, w)
 		}
-		h.github.status = 0
+		h.github.Answer(0)
 		h.look(t, 10*time.Second) // it is not time yet
 		h.look(t, 10*time.Second, c.review)
 		h.look(t, time.Hour, c.review)
@@ -309,14 +196,14 @@ func TestGivenUp(t *testing.T) {
 	h.stands["release-2.4.1"] = standing(verdict.StatePromote, 0)
 	for _, status := range []int{404, 410, 422} {
 		h.post(event("quarter"), nil)
-		h.github.status = status
+		h.github.Answer(status)
 		if h.look(t, time.Hour); len(h.Waiting()) != 0 {
 			t.Errorf("after %d: %+v", status, h.Waiting())
 		}
 	}
 	for _, status := range []int{401, 403, 429, 500} {
 		h.post(event("quarter"), nil)
-		h.github.status = status
+		h.github.Answer(status)
 		for range 12 {
 			h.look(t, time.Hour)
 		}

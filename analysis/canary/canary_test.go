@@ -174,6 +174,8 @@ func TestDecideRules(t *testing.T) {
 		}, Question{At: 1}, verdict.Rollback, verdict.Harm},
 		{"safe", nil, safe, Question{At: 20_000}, verdict.Promote, verdict.Safe},
 		{"safe, before the dwell is over", nil, safe, Question{At: 5_000}, verdict.Hold, verdict.Collecting},
+		{"the deadline, and behind", nil, func(t *Test) { t.Sessions = [2]int64{200, 60} }, Question{At: hour, Behind: true}, verdict.Hold, verdict.Stale},
+		{"the deadline, behind, and nothing was seen", nil, nil, Question{At: hour, Behind: true}, verdict.Hold, verdict.Stale},
 		{"safe, and behind", nil, safe, Question{At: 20_000, Behind: true}, verdict.Hold, verdict.Stale},
 	} {
 		test := NewTest("t", rollout(t, c.change), 0)
@@ -198,6 +200,18 @@ func TestRollbackLatches(t *testing.T) {
 	safe(test)
 	if v := test.Decide(Question{At: 3600_001}); v.Decision != verdict.Rollback || v.Reasons[0].Code != verdict.Deadline {
 		t.Errorf("after it: %s, %+v", v.Decision, v.Reasons)
+	}
+}
+
+// TestArmsAreNotExchanged: a variant that has the name of the other arm would be
+// counted on it.
+func TestArmsAreNotExchanged(t *testing.T) {
+	r := Rollout{ID: "x", App: "a", Change: "flag/x", Canary: "baseline", Baseline: "canary", Stages: []Stage{{Weight: 0.1}}}
+	err := r.Normalize()
+	for _, want := range []string{`canary: "baseline": want another name`, `baseline: "canary": want another name`} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("no %s in %v", want, err)
+		}
 	}
 }
 

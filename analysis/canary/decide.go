@@ -33,7 +33,8 @@ type Question struct {
 // The order of the rules is the safety argument: a rollback that was given
 // stays; a person's decision goes before the evidence; a sample ratio that is
 // not as planned forbids to judge metrics; harm goes before the deadline, and
-// proof of safety before it, too, for a tool that was slow to ask. What rests on
+// proof of safety before it, too, for a tool that was slow to ask. While the analysis
+// is behind the journal no deadline has passed: that is our fault, not the canary's. What rests on
 // one network is neither. An error budget keeps back a promote, a person's too,
 // and nothing else: an exception from it is a record of its own.
 func (t *Test) Decide(q Question) verdict.Verdict {
@@ -82,10 +83,10 @@ func (t *Test) Decide(q Question) verdict.Verdict {
 		} else if len(s.missing) > 0 {
 			say(d, verdict.Evidence, "not proven: %v", s.missing)
 		}
-	case t.Sessions[0] == 0 || t.Sessions[1] == 0:
-		say(verdict.Hold, verdict.NoExposure, "no sessions of %s were seen yet", t.unseen())
 	case q.Behind:
 		say(verdict.Hold, verdict.Stale, "the analysis is behind the journal")
+	case t.Sessions[0] == 0 || t.Sessions[1] == 0:
+		say(verdict.Hold, verdict.NoExposure, "no sessions of %s were seen yet", t.unseen())
 	case !s.exposed:
 		say(verdict.Hold, verdict.Collecting, "%d of %d canary sessions, %v of %v in the stage", t.Sessions[1], stage.MinSessions,
 			time.Duration(q.At-t.Staged)*time.Millisecond/time.Second*time.Second, time.Duration(stage.Dwell))
@@ -128,7 +129,8 @@ func (t *Test) state(v *verdict.Verdict, q Question) state {
 	p := &t.Rollout.Policy
 	stage := t.Rollout.Stages[t.Stage]
 	inStage := q.At - t.Staged
-	s := state{needed: v.LogNeeded, behind: q.Behind, late: inStage >= stage.Deadline.ms(),
+	// A deadline waits for the journal: what is not folded yet may be the proof.
+	s := state{needed: v.LogNeeded, behind: q.Behind, late: inStage >= stage.Deadline.ms() && !q.Behind,
 		exposed: t.Sessions[1] >= stage.MinSessions && inStage >= stage.Dwell.ms()}
 	s.harm = t.findings(v)
 	v.LogEHarm = verdict.Bound(s.harm)

@@ -71,6 +71,13 @@ func (r *Rollout) Normalize() error {
 	if r.Canary == r.Baseline && r.Canary != "" {
 		c.want("baseline", r.Baseline, "another than canary")
 	}
+	// In beacons these names mean the arms of any change.
+	if r.Canary == "baseline" {
+		c.want("canary", r.Canary, "another name than that of the other arm")
+	}
+	if r.Baseline == "canary" {
+		c.want("baseline", r.Baseline, "another name than that of the other arm")
+	}
 	if r.Stages == nil {
 		r.Stages = r.Policy.Stages
 	}

@@ -156,7 +156,11 @@ func Read(s State) Meter {
 	if s.Promoted {
 		to = next
 	}
-	for _, share := range Shares {
+	shares := Shares
+	if next.Weight > shares[len(shares)-1] { // planned, though half would tell the most
+		shares = append(slices.Clip(shares), next.Weight)
+	}
+	for _, share := range shares {
 		if s.Promoted && share < now.Weight {
 			continue // a rollout does not go back
 		}

@@ -48,6 +48,10 @@ func TestRead(t *testing.T) {
 		{"after a promote the next stage counts", func(s *State) {
 			s.Promoted, s.Given, s.Guardrails[0].Proven, s.Guardrails[0].Effect.Hi = true, 6*time.Hour, true, 1.2
 		}, 0.05, 1, "5 %, which is under way, is the smallest"},
+		{"after a promote at more than half", func(s *State) {
+			s.Promoted, s.Given, s.Guardrails[0].Proven, s.Guardrails[0].Effect.Hi = true, 6*time.Hour, true, 1.2
+			s.Steps[0].Weight, s.Steps[1].Weight = 0.6, 0.8
+		}, 0.8, 1, "80 %"},
 		{"after the last stage nothing", func(s *State) { s.Promoted, s.Steps = true, s.Steps[:1] }, 0, -1, "The last stage may be left"},
 		{"decided", func(s *State) { s.Rest = "It is to be rolled back." }, 0, -1, "It is to be rolled back."},
 		{"no traffic yet", func(s *State) { s.PerHour = math.NaN() }, 0, -1, "not known yet"},

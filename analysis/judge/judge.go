@@ -98,10 +98,10 @@ func (s Settings) Check() error {
 	if !slices.Contains([]NaN{Remove, Replace}, s.NaN) {
 		fault("nan", fmt.Sprintf("%q", s.NaN), "remove or replace")
 	}
-	most := math.Inf(1)
+	most, wanted := math.MaxFloat64, "a finite number of 0 or more"
 	switch s.Effect {
 	case CLES:
-		most = 1
+		most, wanted = 1, "a number in [0,1]"
 	case MeanRatio:
 	default:
 		fault("effect-size", fmt.Sprintf("%q", s.Effect), "mean-ratio or cles")
@@ -113,8 +113,8 @@ func (s Settings) Check() error {
 		{"allowed-increase", s.AllowedIncrease}, {"allowed-decrease", s.AllowedDecrease},
 		{"critical-increase", s.CriticalIncrease}, {"critical-decrease", s.CriticalDecrease},
 	} {
-		if !(f.value >= 0 && f.value <= most) || math.IsInf(f.value, 1) {
-			fault(f.name, f.value, fmt.Sprintf("a finite number in [0,%v]", most))
+		if !(f.value >= 0 && f.value <= most) {
+			fault(f.name, f.value, wanted)
 		}
 	}
 	return errors.Join(faults...)
@@ -131,9 +131,12 @@ type Result struct {
 	Effect         float64 // by the measure of the settings; NaN if not defined
 }
 
+// MaxValue is the largest value, either way, whose differences are computed.
+const MaxValue = math.MaxFloat64 / 4
+
 // Judge compares the canary's values with the baseline's. It returns an error
-// for settings that [Settings.Check] refuses and for infinite values. It takes
-// time in the number of values times some 100.
+// for settings that [Settings.Check] refuses and for values beyond [MaxValue]. It
+// takes time in the number of values times some 100.
 //
 // High means that the test rejects a shift of tolerance times the estimated one
 // to the high side (that the interval clears it, in Kayenta's words), in a
@@ -152,8 +155,8 @@ func Judge(canary, baseline []float64, s Settings) (Result, error) {
 	}{{"canary", canary}, {"baseline", baseline}} {
 		for i, v := range side.values {
 			switch {
-			case math.IsInf(v, 0):
-				return Result{}, fmt.Errorf("judge: value %d of the %s: %v: want a finite number or NaN", i+1, side.name, v)
+			case math.Abs(v) > MaxValue:
+				return Result{}, fmt.Errorf("judge: value %d of the %s: %v: want a number of at most %.3g either way, or NaN", i+1, side.name, v, float64(MaxValue))
 			case !math.IsNaN(v):
 				sides[k] = append(sides[k], v)
 			case s.NaN == Replace:

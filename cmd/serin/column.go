@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"encoding/csv"
 	"errors"
 	"fmt"
@@ -14,16 +15,27 @@ import (
 // faultsShown is how many faults of a file are told before the rest is counted.
 const faultsShown = 10
 
+// columnRow is a row of numbers of a file, and its line there.
+type columnRow struct {
+	values []float64
+	line   int
+}
+
 // readColumns reads a CSV file of numbers, one or more to a row, all rows alike.
-// A first row without any number is a header. NaN and nothing mean that there is
-// no value. want says what is allowed, after "want", and allowed decides.
-func readColumns(path string, want string, allowed func(v float64) bool) (rows [][]float64, err error) {
+// A first row without any number is a header, and a byte order mark is none of the
+// first value. NaN and nothing mean that there is no value. want says what is
+// allowed, after "want", and allowed decides.
+func readColumns(path string, want string, allowed func(v float64) bool) (rows []columnRow, err error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	r := csv.NewReader(f)
+	text := bufio.NewReader(f)
+	if mark, _ := text.Peek(3); string(mark) == "\ufeff" {
+		_, _ = text.Discard(3) // what was peeked at is there
+	}
+	r := csv.NewReader(text)
 	r.Comment, r.TrimLeadingSpace = '#', true
 	var faults []error
 	count := 0
@@ -57,7 +69,8 @@ func readColumns(path string, want string, allowed func(v float64) bool) (rows [
 			faults, count = nil, 0
 			continue
 		}
-		rows = append(rows, row)
+		line, _ := r.FieldPos(0)
+		rows = append(rows, columnRow{row, line})
 	}
 	if count > faultsShown {
 		faults = append(faults, fmt.Errorf("%s: and %d more", path, count-faultsShown))
@@ -91,10 +104,10 @@ func oneColumn(path string, want string, allowed func(v float64) bool) (values [
 		return nil, err
 	}
 	for _, row := range rows {
-		if len(row) != 1 {
-			return nil, fmt.Errorf("%s:1: %d columns: want 1", path, len(row))
+		if len(row.values) != 1 {
+			return nil, fmt.Errorf("%s:%d: %d columns: want 1", path, row.line, len(row.values))
 		}
-		values = append(values, row[0])
+		values = append(values, row.values[0])
 	}
 	return values, nil
 }

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
 	"syscall"
 	"time"
 
@@ -143,6 +144,8 @@ func (c *gateConfig) faults() (faults []error) {
 	return faults
 }
 
+var goType = regexp.MustCompile(` in type main\.\w+`)
+
 // loadConfig reads a file, or the defaults where path is empty.
 func loadConfig(path string) (config, error) {
 	c := config{Listen: "127.0.0.1:8711", Data: "serin-data", SealAfter: 10 * time.Second, Journal: journalConfig{MaxAge: 7 * 24 * time.Hour}}
@@ -154,7 +157,9 @@ func loadConfig(path string) (config, error) {
 		dec := yaml.NewDecoder(bytes.NewReader(data))
 		dec.KnownFields(true)
 		if err := dec.Decode(&c); err != nil && !errors.Is(err, io.EOF) {
-			return c, fmt.Errorf("read configuration %s: %w", path, err)
+			// A Go type says nothing to who writes a file.
+			text := goType.ReplaceAllString(err.Error(), "")
+			return c, fmt.Errorf("read configuration %s (a policy, a rollout or an objective begins with its kind): %s", path, text)
 		}
 	}
 	for _, v := range []struct {

@@ -105,6 +105,11 @@ func (j *judgeFlags) check(given map[string]bool) error {
 	}
 	switch j.method {
 	case "mann-whitney":
+		for _, name := range []string{"alpha", "beta", "margin", "q", "bounds"} {
+			if given[name] {
+				fault(name, "given", "the method e-value with it")
+			}
+		}
 		if j.direction == "" {
 			j.direction = string(judge.Either)
 		}
@@ -147,8 +152,8 @@ type classified struct {
 }
 
 func (j *judgeFlags) classical(stdout io.Writer) error {
-	finite := func(v float64) bool { return !math.IsInf(v, 0) }
-	const want = "a finite number or NaN"
+	finite := func(v float64) bool { return math.Abs(v) <= judge.MaxValue }
+	want := fmt.Sprintf("a number of at most %.3g either way, or NaN", float64(judge.MaxValue))
 	baseline, err := oneColumn(j.baseline, want, finite)
 	canary, err2 := oneColumn(j.canary, want, finite)
 	if err := errors.Join(err, err2); err != nil {
@@ -162,7 +167,14 @@ func (j *judgeFlags) classical(stdout io.Writer) error {
 	if j.asJSON {
 		return json.NewEncoder(stdout).Encode(out)
 	}
-	fmt.Fprintf(stdout, "%s  shift %.6g (%.6g to %.6g at %g)  effect %.4g\n", out.Classification, r.Estimate, r.Lower, r.Upper, j.settings.Confidence, r.Effect)
+	fmt.Fprint(stdout, out.Classification)
+	if !math.IsNaN(r.Estimate) {
+		fmt.Fprintf(stdout, "  shift %.6g (%.6g to %.6g at %g)", r.Estimate, r.Lower, r.Upper, j.settings.Confidence)
+	}
+	if !math.IsNaN(r.Effect) {
+		fmt.Fprintf(stdout, "  effect %.4g", r.Effect)
+	}
+	fmt.Fprintln(stdout)
 	if r.Reason != "" {
 		fmt.Fprintln(stdout, r.Reason)
 	}

@@ -87,3 +87,48 @@ func TestJudgeIsScaleInvariant(t *testing.T) {
 		}
 	}
 }
+
+// TestJudgeOfOddFiles: what a file or the flags have that cannot be judged is told with its
+// place, and what can is.
+func TestJudgeOfOddFiles(t *testing.T) {
+	dir := t.TempDir()
+	file := func(name, text string) string {
+		path := filepath.Join(dir, name+".csv")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	var small, large strings.Builder
+	rng := rand.New(rand.NewPCG(3, 1))
+	for range 600 {
+		v := 5 + rng.NormFloat64()
+		fmt.Fprintf(&small, "%ve-200\n", v)
+		fmt.Fprintf(&large, "%ve200\n", v)
+	}
+	for _, c := range []struct {
+		name, baseline, canary string
+		args                   []string
+		want                   string // of what is printed, or of the error
+		fails                  bool
+	}{
+		{"a byte order mark before the first value", "\ufeff1\r\n0\r\n", "\ufeffv\r\n1\r\n0\r\n", []string{"--metric", "rate"}, "baseline 0.5 of 2, canary 0.5 of 2", false},
+		{"no value of a rate", "0\n1\n", "v\n", []string{"--metric", "rate"}, "canary.csv: no values: want at least 1", true},
+		{"more failures than sessions, after a header and a comment", "f,s\n1,2\n2,3\n", "f,s\n# of May\n1,2\n4,3\n", []string{"--metric", "rate"}, "canary.csv:4: 4 3: want 0 or 1", true},
+		{"a rate without a value", "0\n1\n", "0\nNaN\n", []string{"--metric", "rate"}, "canary.csv:2: NaN: want 0 or 1", true},
+		{"two columns for a quantile", "1\n", "a,b\n1,2\n", []string{"--metric", "quantile"}, "canary.csv:2: 2 columns: want 1", true},
+		{"the mean of tiny values", small.String(), small.String(), []string{"--metric", "mean"}, "unproven  ln e harm 0 of 4.605, safe not stated without a margin", false},
+		{"the mean of huge values", large.String(), large.String(), []string{"--metric", "mean", "--margin", "1e200"}, "safe  ln e harm 0 of 4.605, safe ", false},
+		{"values that are alike", "1\n2\n", "2\n1\n", []string{"--method", "mann-whitney"}, "Pass\nthe values of both sides are the same\n", false},
+		{"a difference that is no number", "1\n2\n", "1e308\n-1e308\n", []string{"--method", "mann-whitney"}, `canary.csv:1: "1e308": want a number of at most 4.49e+307 either way, or NaN`, true},
+		{"a quantile of a mean", "1\n", "1\n", []string{"--metric", "mean", "--q", "0.5"}, "q: 0.5: want the metric quantile with it", true},
+		{"alpha of the classical judge", "1\n", "1\n", []string{"--method", "mann-whitney", "--alpha", "0.1"}, "alpha: given: want the method e-value with it", true},
+		{"an endless margin", "1\n", "1\n", []string{"--metric", "mean", "--margin", "Inf"}, "margin: +Inf: want a finite number above 0", true},
+	} {
+		args := append([]string{"judge", "--baseline", file("baseline", c.baseline), "--canary", file("canary", c.canary)}, c.args...)
+		status, stdout, stderr := runCommand(t, args...)
+		if (status != 0) != c.fails || !strings.Contains(stdout+stderr, c.want) || strings.Contains(stdout, "NaN") {
+			t.Errorf("%s: status %d, want %s in\n%s%s", c.name, status, c.want, stdout, stderr)
+		}
+	}
+}

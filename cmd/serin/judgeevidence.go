@@ -7,6 +7,7 @@ import (
 	"io"
 	"math"
 	"slices"
+	"strings"
 
 	"serin.dev/serin/analysis/evalue"
 )
@@ -59,12 +60,15 @@ func (j *judgeFlags) checkEvidence(given map[string]bool) error {
 			fault(f.name, f.v, "a number in (0,1)")
 		}
 	}
-	most := math.Inf(1)
+	most, wanted := math.MaxFloat64, "a finite number above 0"
 	if j.metric == "rate" {
-		most = 10
+		most, wanted = 10, "a number above 0, at most 10"
 	}
-	if given["margin"] && !(j.margin > 0 && j.margin <= most) || math.IsInf(j.margin, 1) {
-		fault("margin", j.margin, fmt.Sprintf("a number above 0, at most %v", most))
+	if given["margin"] && !(j.margin > 0 && j.margin <= most) {
+		fault("margin", j.margin, wanted)
+	}
+	if given["q"] && j.metric != "quantile" {
+		fault("q", j.q, "the metric quantile with it")
 	}
 	if given["bounds"] {
 		if b, err := numbers("bounds", j.bounds); err != nil {
@@ -109,8 +113,12 @@ func (j *judgeFlags) evidence(stdout io.Writer) error {
 	if j.asJSON {
 		return json.NewEncoder(stdout).Encode(e)
 	}
-	fmt.Fprintf(stdout, "%s  ln e harm %.4g of %.4g, safe %.4g of %.4g  %s %.6g (%.6g to %.6g)  baseline %.6g of %d, canary %.6g of %d\n", e.Classification,
-		float64(e.LogEHarm), float64(e.LogNeededHarm), float64(e.LogESafe), float64(e.LogNeededSafe), e.Effect, float64(e.Estimate), float64(e.Lower), float64(e.Upper),
+	safe := "safe not stated without a margin"
+	if j.margin != 0 {
+		safe = fmt.Sprintf("safe %.4g of %.4g", float64(e.LogESafe), float64(e.LogNeededSafe))
+	}
+	fmt.Fprintf(stdout, "%s  ln e harm %.4g of %.4g, %s  %s %.6g (%.6g to %.6g)  baseline %.6g of %d, canary %.6g of %d\n", e.Classification,
+		float64(e.LogEHarm), float64(e.LogNeededHarm), safe, e.Effect, float64(e.Estimate), float64(e.Lower), float64(e.Upper),
 		float64(e.Baseline.Estimate), e.Baseline.Values, float64(e.Canary.Estimate), e.Canary.Values)
 	return nil
 }
@@ -137,20 +145,24 @@ func readBlocks(path string) (blocks []block, err error) {
 		return nil, err
 	}
 	single := block{}
-	for i, row := range rows {
+	for _, r := range rows {
+		row := r.values
 		bad := len(row) > 2
 		for _, v := range row {
 			bad = bad || math.IsNaN(v)
 		}
 		switch {
 		case bad, len(row) == 1 && row[0] > 1, len(row) == 2 && row[0] > row[1]:
-			return nil, fmt.Errorf("%s: row %d: %v: want %s", path, i+1, row, want)
+			return nil, fmt.Errorf("%s:%d: %s: want %s", path, r.line, strings.Trim(fmt.Sprint(row), "[]"), want)
 		case len(row) == 1:
 			single.failures += int64(row[0])
 			single.sessions++
 		default:
 			blocks = append(blocks, block{int64(row[0]), int64(row[1])})
 		}
+	}
+	if len(rows) == 0 {
+		return nil, fmt.Errorf("%s: no values: want at least 1", path)
 	}
 	if blocks == nil {
 		return []block{single}, nil
@@ -168,7 +180,7 @@ func (j *judgeFlags) rates() (e evidence, err error) {
 		return e, err
 	}
 	if len(b) != len(c) {
-		return e, fmt.Errorf("%s has %d rows and %s %d: want as many, which are compared one by one", j.baseline, len(b), j.canary, len(c))
+		return e, fmt.Errorf("%s has %d rows of failures,sessions and %s %d (a column of 0 and 1 is one): want as many, which are compared one by one", j.baseline, len(b), j.canary, len(c))
 	}
 	g := evalue.NewGrid()
 	var marks [2]evalue.Marks // and with the sides exchanged
@@ -290,10 +302,11 @@ func (j *judgeFlags) means() (e evidence, err error) {
 	if err != nil {
 		return e, err
 	}
+	unit := magnitude(baseline, canary)
 	var t evalue.AdjustedMeans
 	for k, values := range [][]float64{baseline, canary} {
 		for _, v := range values {
-			if err := t.Add(k == 1, v, 0); err != nil {
+			if err := t.Add(k == 1, v/unit, 0); err != nil {
 				return e, err
 			}
 		}
@@ -308,14 +321,27 @@ func (j *judgeFlags) means() (e evidence, err error) {
 		if decrease {
 			sign = -1
 		}
-		return pointwise(&t, n, sign, 0), pointwise(&t, n, -sign, -j.margin)
+		return pointwise(&t, n, sign, 0), pointwise(&t, n, -sign, -j.margin/unit)
 	})
 	e.Validity, e.Effect = "asymptotic", "mean_difference"
 	e.LogEHarm, e.LogESafe, e.Margin = nullable(harm), nullable(safe), nullable(j.margin)
-	e.Estimate, e.Lower, e.Upper = nullable(d.Estimate), nullable(d.Low), nullable(d.High)
-	e.Baseline = side{int64(len(baseline)), nullable(t.Arms[0].Mean)}
-	e.Canary = side{int64(len(canary)), nullable(t.Arms[1].Mean)}
+	e.Estimate, e.Lower, e.Upper = nullable(d.Estimate*unit), nullable(d.Low*unit), nullable(d.High*unit)
+	e.Baseline = side{int64(len(baseline)), nullable(t.Arms[0].Mean * unit)}
+	e.Canary = side{int64(len(canary)), nullable(t.Arms[1].Mean * unit)}
 	return e, nil
+}
+
+// magnitude returns the power of two, by which nothing is rounded, that brings the
+// values to about 1: third powers of theirs neither overflow nor vanish.
+func magnitude(columns ...[]float64) float64 {
+	most := 0.0
+	for _, values := range columns {
+		for _, v := range values {
+			most = max(most, math.Abs(v))
+		}
+	}
+	_, exponent := math.Frexp(most)
+	return math.Ldexp(1, min(max(exponent, -1021), 1023))
 }
 
 // pointwise returns ln 1/level for the least level at which the confidence

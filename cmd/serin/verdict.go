@@ -44,7 +44,7 @@ func verdictCommand(ctx context.Context, args []string, stdout, stderr io.Writer
 	var raw []byte
 	for {
 		poll := "0s"
-		if *wait {
+		if *wait && v.Rollout != "" { // what stands is asked for first, so that there is an answer when the time is up
 			poll = "30s"
 		}
 		raw, err = get(ctx, *server+"/v1/rollouts/"+url.PathEscape(rest[0])+"/verdict?wait="+poll, *token)

@@ -44,9 +44,15 @@ func (e *Error) Error() string {
 // Is reports whether target is [ErrMalformed].
 func (e *Error) Is(target error) bool { return target == ErrMalformed }
 
-// NotJSON is the error for a body that is no JSON.
-func NotJSON(err error) *Error {
-	return &Error{Reason: event.ReasonJSON, Field: "body", Value: Clip(err.Error(), 64), Want: "JSON in UTF-8"}
+// maxNesting is the parser's bound.
+const maxNesting = 300
+
+var _ = [1]struct{}{}[maxNesting-fastjson.MaxDepth] // they are the same
+
+// NotJSON is the error for a text that is no JSON, or nested too deep to be read.
+func NotJSON(text []byte) *Error {
+	return &Error{Reason: event.ReasonJSON, Field: "body", Value: Clip(string(text[:min(len(text), 64)]), 64),
+		Want: fmt.Sprintf("JSON in UTF-8, at most %d values within one another", maxNesting)}
 }
 
 // Request is one request of a foreign SDK.

@@ -18,7 +18,7 @@ import (
 func Decode(r *dialect.Request) (dialect.Result, error) {
 	v, err := r.JSON(r.Body)
 	if err != nil {
-		return dialect.Result{}, dialect.NotJSON(err)
+		return dialect.Result{}, dialect.NotJSON(r.Body)
 	}
 	if v.Type() != fastjson.TypeObject {
 		return dialect.Result{}, &dialect.Error{Reason: event.ReasonType, Field: "body", Value: v.Type().String(), Want: "an object with meta"}

@@ -1,6 +1,7 @@
 package otlp
 
 import (
+	"fmt"
 	"mime"
 	"slices"
 	"strings"
@@ -39,12 +40,12 @@ func Decode(r *dialect.Request) (dialect.Result, error) {
 	switch media {
 	case "application/x-protobuf", "application/protobuf":
 		if !d.protoBody(r.Body, signal) {
-			return dialect.Result{}, &dialect.Error{Reason: event.ReasonEncoding, Field: "body", Want: "a protobuf message of the signal " + signal}
+			return dialect.Result{}, &dialect.Error{Reason: event.ReasonEncoding, Field: "body", Value: fmt.Sprintf("%d bytes", len(r.Body)), Want: "a protobuf message of the signal " + signal}
 		}
 	default:
 		v, err := r.JSON(r.Body)
 		if err != nil {
-			return dialect.Result{}, dialect.NotJSON(err)
+			return dialect.Result{}, dialect.NotJSON(r.Body)
 		}
 		if v.Type() != fastjson.TypeObject {
 			return dialect.Result{}, &dialect.Error{Reason: event.ReasonType, Field: "body", Value: v.Type().String(), Want: "an object"}

@@ -34,7 +34,7 @@ func source(r *dialect.Request, agent string, at int64) dialect.Source {
 func list(r *dialect.Request) ([]*fastjson.Value, error) {
 	v, err := r.JSON(r.Body)
 	if err != nil {
-		return nil, dialect.NotJSON(err)
+		return nil, dialect.NotJSON(r.Body)
 	}
 	items := []*fastjson.Value{v}
 	if v.Type() == fastjson.TypeArray {

@@ -50,7 +50,7 @@ func Decode(r *dialect.Request) (dialect.Result, error) {
 	head, rest, _ := bytes.Cut(r.Body, []byte("\n"))
 	v, err := r.JSON(head)
 	if err != nil {
-		return dialect.Result{}, dialect.NotJSON(err)
+		return dialect.Result{}, dialect.NotJSON(head)
 	}
 	if v.Type() != fastjson.TypeObject {
 		return dialect.Result{}, &dialect.Error{Reason: event.ReasonType, Field: "envelope header", Value: v.Type().String(), Want: "an object"}

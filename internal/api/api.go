@@ -183,6 +183,8 @@ func (a *API) explain(w http.ResponseWriter, r *http.Request, access tenant.Acce
 	case errors.Is(err, analysis.ErrCatchingUp):
 		w.Header().Set("Retry-After", "2")
 		fail(w, http.StatusServiceUnavailable, "catching_up", err.Error())
+	case errors.Is(err, errTooLarge):
+		fail(w, http.StatusRequestEntityTooLarge, "size", err.Error())
 	case errors.As(err, &bad), errors.Is(err, canary.ErrInvalid), errors.Is(err, analysis.ErrException), errors.Is(err, alert.ErrInvalid):
 		fail(w, http.StatusBadRequest, "invalid", err.Error())
 	default:
@@ -211,18 +213,6 @@ func write(w http.ResponseWriter, status int, v any) error {
 	w.WriteHeader(status)
 	// A client that has gone is no error of ours.
 	_, _ = w.Write(append(data, '\n'))
-	return nil
-}
-
-// maxBody bounds a control request.
-const maxBody = 64 << 10
-
-func read(w http.ResponseWriter, r *http.Request, v any) error {
-	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(v); err != nil {
-		return &badRequest{fmt.Sprintf("body: %v", err)}
-	}
 	return nil
 }
 

@@ -1,7 +1,6 @@
 package api
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/http"
 
@@ -35,17 +34,31 @@ func (a *API) checkDocuments(w http.ResponseWriter, r *http.Request, e *analysis
 	return a.edit(w, r, e, ac, true)
 }
 
+// noText is the fault of a change that leaves its text out: that it is to remove a
+// document has to be said.
+const noText = `absent: want the document's text, or "" to remove it`
+
 func (a *API) edit(w http.ResponseWriter, r *http.Request, e *analysis.Engine, ac tenant.Access, check bool) error {
 	var body struct {
-		Changes  []analysis.Edit  `json:"changes"`
+		Changes []struct {
+			Kind  string  `json:"kind"`
+			Name  string  `json:"name"`
+			Text  *string `json:"text"`
+			Basis uint64  `json:"basis"`
+		} `json:"changes"`
 		Rollouts []canary.Rollout `json:"rollouts"`
 	}
-	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxApplyBody))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&body); err != nil {
-		return &badRequest{fmt.Sprintf("body: %v", err)}
+	if err := readUpTo(w, r, maxApplyBody, &body); err != nil {
+		return err
 	}
-	done, err := e.Apply(r.Context(), ac.Tenant, ac.Token, body.Changes, body.Rollouts, check)
+	edits := make([]analysis.Edit, len(body.Changes))
+	for i, c := range body.Changes {
+		if c.Text == nil {
+			return &badRequest{fmt.Sprintf("changes[%d].text: %s", i, noText)}
+		}
+		edits[i] = analysis.Edit{Kind: c.Kind, Name: c.Name, Text: *c.Text, Basis: c.Basis}
+	}
+	done, err := e.Apply(r.Context(), ac.Tenant, ac.Token, edits, body.Rollouts, check)
 	if err != nil {
 		return err
 	}
@@ -54,15 +67,16 @@ func (a *API) edit(w http.ResponseWriter, r *http.Request, e *analysis.Engine, a
 
 func (a *API) putDocument(w http.ResponseWriter, r *http.Request, e *analysis.Engine, ac tenant.Access) error {
 	var body struct {
-		Text  string `json:"text"`  // empty removes it
-		Basis uint64 `json:"basis"` // number of the change that was seen last; 0: there was none
+		Text  *string `json:"text"`  // empty removes it
+		Basis uint64  `json:"basis"` // number of the change that was seen last; 0: there was none
 	}
-	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxDocumentBody))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&body); err != nil {
-		return &badRequest{fmt.Sprintf("body: %v", err)}
+	if err := readUpTo(w, r, maxDocumentBody, &body); err != nil {
+		return err
 	}
-	c, err := e.PutDocument(r.Context(), ac.Tenant, ac.Token, r.PathValue("kind"), r.PathValue("name"), body.Text, body.Basis)
+	if body.Text == nil {
+		return &badRequest{"text: " + noText}
+	}
+	c, err := e.PutDocument(r.Context(), ac.Tenant, ac.Token, r.PathValue("kind"), r.PathValue("name"), *body.Text, body.Basis)
 	if err != nil {
 		return err
 	}

@@ -32,7 +32,7 @@ func (a *API) mint(w http.ResponseWriter, r *http.Request, e *analysis.Engine, a
 		Scope   string `json:"scope"`   // gate (default) or flag
 		Expires string `json:"expires"` // from now; default 720h
 	}{"gate", defaultLife.String()}
-	if err := read(w, r, &body); err != nil && !errors.Is(err, io.EOF) {
+	if err := read(w, r, &body); err != nil && !errors.Is(err, errEmpty) {
 		return err
 	}
 	id := r.PathValue("id")

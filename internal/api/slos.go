@@ -1,8 +1,6 @@
 package api
 
 import (
-	"errors"
-	"fmt"
 	"net/http"
 	"time"
 
@@ -24,7 +22,7 @@ func (a *API) slos(w http.ResponseWriter, _ *http.Request, e *analysis.Engine, a
 func (a *API) slo(w http.ResponseWriter, r *http.Request, e *analysis.Engine, ac tenant.Access) error {
 	o, err := e.Objective(ac.Tenant, r.PathValue("id"))
 	if err != nil {
-		return missing(err)
+		return err
 	}
 	states := e.SLOs(ac.Tenant, o.Name)
 	answer := map[string]any{"objective": o, "states": states, "action": verdict.Allow}
@@ -39,7 +37,7 @@ func (a *API) slo(w http.ResponseWriter, r *http.Request, e *analysis.Engine, ac
 func (a *API) whoSpent(w http.ResponseWriter, r *http.Request, e *analysis.Engine, ac tenant.Access) error {
 	who, err := e.WhoSpent(ac.Tenant, r.PathValue("id"))
 	if err != nil {
-		return missing(err)
+		return err
 	}
 	return write(w, http.StatusOK, who)
 }
@@ -54,22 +52,11 @@ func (a *API) except(w http.ResponseWriter, r *http.Request, e *analysis.Engine,
 		return err
 	}
 	if _, err := e.Objective(ac.Tenant, r.PathValue("id")); err != nil {
-		return missing(err)
+		return err
 	}
 	err := e.Except(r.Context(), ac.Tenant, r.PathValue("id"), verdict.SLOException{Who: ac.Token, Why: body.Why, Action: body.Action, Until: body.Until})
-	if errors.Is(err, analysis.ErrException) {
-		return &badRequest{err.Error()}
-	}
 	if err != nil {
-		return missing(err)
+		return err
 	}
 	return a.slo(w, r, e, ac)
-}
-
-// missing makes an objective that is not there answer as a rollout does.
-func missing(err error) error {
-	if errors.Is(err, analysis.ErrNoObjective) {
-		return fmt.Errorf("%w: %w", analysis.ErrNotFound, err)
-	}
-	return err
 }

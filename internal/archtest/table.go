@@ -22,6 +22,7 @@ var table = []rule{
 	{of: "alerting/pagerduty", may: []string{"alerting/alert", "alerting/webhook", "analysis/verdict"}},
 	{of: "alerting/policy", may: []string{"analysis/verdict"}},
 	{of: "alerting/protection", may: []string{"alerting/actuate", "analysis/verdict"}, standardOnly: true},
+	{of: "alerting/protection/githubtest", standardOnly: true},
 	{of: "alerting/slack", may: []string{"alerting/alert", "alerting/webhook"}},
 	{of: "alerting/webhook", may: []string{"analysis/verdict"}},
 	{of: "internal/api", may: []string{"alerting/alert", "alerting/gate", "analysis", "analysis/canary", "analysis/verdict", "internal/tenant"}},
@@ -79,7 +80,7 @@ var limits = []struct {
 }{
 	{"flag", []string{"cmd/serin", "internal/bench/delivery", "internal/bench/ingest", "internal/bench/fuzz"}},
 	{"os", []string{"cmd/serin", "internal/store/...", "internal/archtest", "internal/bench/..."}},
-	{"net/http", []string{"cmd/serin", "internal/api", "ingest", "alerting/actuate", "alerting/alertmanager", "alerting/pagerduty", "alerting/protection", "alerting/slack", "alerting/webhook", "internal/bench/..."}},
+	{"net/http", []string{"cmd/serin", "internal/api", "ingest", "alerting/actuate", "alerting/alertmanager", "alerting/pagerduty", "alerting/protection/...", "alerting/slack", "alerting/webhook", "internal/bench/..."}},
 	{"github.com/apache/arrow/go/v17/...", []string{"internal/store/...", "analysis/cell"}},
 	{"github.com/gorilla/websocket", []string{"ingest", "internal/api", "internal/bench/..."}},
 	{"github.com/nats-io/...", []string{"internal/store/journal"}},

@@ -2,14 +2,10 @@
 // browser loads the built SDK, a real server judges a rollout by two variants
 // of that page, and the verdict comes over its webhook.
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
 import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto';
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:http';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { readFileSync } from 'node:fs';
 import { after, before, test } from 'node:test';
-import { chromium } from 'playwright-core';
+import { cleanUp, listen, startBrowser, startServer, until } from './server.mjs';
 
 const TOKEN = 'sk_e2e_releaser';
 const KEY = 'pk_e2e';
@@ -19,25 +15,8 @@ const AT_ONCE = 4;
 
 const sdk = readFileSync(new URL('../dist/serin.js', import.meta.url));
 const boot = readFileSync(new URL('../dist/serin-boot.js', import.meta.url), 'utf8');
-const folder = mkdtempSync(join(tmpdir(), 'serin-e2e-'));
 const webhooks = [];
-const undo = [];
 let serin, shop, browser;
-
-function findChromium() {
-  const found = [process.env.SERIN_CHROMIUM, '/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'].find((path) => path && existsSync(path));
-  assert.ok(found, 'no Chromium; type: sudo apt-get install -y chromium (or set SERIN_CHROMIUM to its path)');
-  return found;
-}
-
-/** Serves on a free port and returns the URL. */
-function listen(handle) {
-  return new Promise((done) => {
-    const server = createServer(handle);
-    server.listen(0, '127.0.0.1', () => done(`http://127.0.0.1:${server.address().port}`));
-    undo.push(() => server.closeAllConnections() ?? server.close());
-  });
-}
 
 /** A shop's checkout; release 2.4.1 breaks as it loads. */
 const page = (release, arm) => `<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Checkout</title>
@@ -84,16 +63,6 @@ async function api(method, path, body) {
   return JSON.parse(text);
 }
 
-async function until(what, ms, check) {
-  const end = Date.now() + ms;
-  for (;;) {
-    const found = await check();
-    if (found) return found;
-    assert.ok(Date.now() < end, `${typeof what === 'function' ? what() : what} did not come within ${ms / 1000} s`);
-    await new Promise((done) => setTimeout(done, 200));
-  }
-}
-
 /** Checks a Standard Webhooks signature by its own rules, not by our library. */
 function verify(headers, body) {
   const { 'webhook-id': id, 'webhook-timestamp': timestamp, 'webhook-signature': signatures } = headers;
@@ -108,8 +77,6 @@ function verify(headers, body) {
 }
 
 before(async () => {
-  const binary = process.env.SERIN_BIN;
-  assert.ok(binary && existsSync(binary), 'set SERIN_BIN to the built server; make test does');
   const hook = await listen((request, response) => {
     let body = '';
     request.on('data', (part) => (body += part));
@@ -130,42 +97,17 @@ before(async () => {
     const arm = searchParams.get('arm');
     response.writeHead(200, { 'Content-Type': 'text/html' }).end(page(arm === 'canary' ? '2.4.1' : '2.4.0', arm));
   });
-  // The port is free now, and nothing else on this machine is asking for one.
-  const probe = createServer();
-  const port = await new Promise((done) => probe.listen(0, '127.0.0.1', () => done(probe.address().port)));
-  await new Promise((done) => probe.close(done));
-  const file = join(folder, 'serin.yaml');
-  writeFileSync(file, `
-listen: 127.0.0.1:${port}
-data: ${join(folder, 'data')}
-webhook_allow: [127.0.0.0/8]
+  serin = await startServer(`webhook_allow: [127.0.0.0/8]
 tenants:
   - id: shop
     keys: [{key: ${KEY}, app: shop-web, origins: ["http://127.0.0.1:*"]}]
     tokens: [{name: e2e, role: releaser, token: ${TOKEN}}]
     webhooks: [{name: hook, url: "${hook}/hook", secret: "whsec_${SECRET.toString('base64')}"}]
 `);
-  const server = spawn(binary, ['serve', '--config', file], { stdio: ['ignore', 'ignore', 'pipe'] });
-  let log = '';
-  server.stderr.on('data', (part) => (log += part));
-  undo.push(() => new Promise((done) => {
-    if (server.exitCode !== null) return done();
-    server.on('exit', done);
-    server.kill('SIGINT');
-  }));
-  serin = `http://127.0.0.1:${port}`;
-  await until('the server', 30_000, async () => {
-    assert.equal(server.exitCode, null, `the server ended:\n${log}`);
-    return fetch(`${serin}/readyz`).then(({ ok }) => ok, () => false);
-  });
-  browser = await chromium.launch({ executablePath: findChromium(), args: ['--no-sandbox'] });
-  undo.push(() => browser.close());
+  browser = await startBrowser();
 });
 
-after(async () => {
-  for (const one of undo.reverse()) await one();
-  rmSync(folder, { recursive: true, force: true });
-});
+after(cleanUp);
 
 /** One visit: a fresh browser profile, as a person who was never here. */
 async function visit(arm) {

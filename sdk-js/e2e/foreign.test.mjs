@@ -5,20 +5,15 @@
 // With SERIN_CAPTURES=FOLDER the requests are recorded on their way, as the
 // decoders' tests read them.
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:http';
-import { tmpdir } from 'node:os';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { build } from 'esbuild';
-import { chromium } from 'playwright-core';
+import { cleanUp, listen, startBrowser, startServer } from './server.mjs';
 
 const TOKEN = 'sk_e2e_viewer';
 const KEY = 'pk_e2e';
-const folder = mkdtempSync(join(tmpdir(), 'serin-foreign-'));
 const record = process.env.SERIN_CAPTURES;
-const undo = [];
 let serin, browser;
 
 /** vitals: those that the SDK sends of a page that is left after a click. */
@@ -35,14 +30,6 @@ const SDKS = [
   { name: 'elastic3', file: 'elastic.js', define: { APMVERSION: '3' }, sdk: 'rum-js/5.', vitals: ['LCP', 'FCP', 'TTFB'], handled: true },
   { name: 'datadog', file: 'datadog.js', sdk: 'datadog-rum-slim/7.', vitals: ['LCP', 'FCP', 'TTFB'], handled: true },
 ];
-
-function listen(handle) {
-  return new Promise((done) => {
-    const server = createServer(handle);
-    server.listen(0, '127.0.0.1', () => done(`http://127.0.0.1:${server.address().port}`));
-    undo.push(() => server.closeAllConnections() ?? server.close());
-  });
-}
 
 const page = `<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Checkout</title><script src="/bundle.js"></script></head><body>
 <h1 style="font-size: 60px">A large text, the largest paint of it</h1>
@@ -101,46 +88,16 @@ function recorder(list) {
 }
 
 before(async () => {
-  const binary = process.env.SERIN_BIN;
-  assert.ok(binary && existsSync(binary), 'set SERIN_BIN to the built server; make test does');
-  const executablePath = [process.env.SERIN_CHROMIUM, '/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'].find((path) => path && existsSync(path));
-  assert.ok(executablePath, 'no Chromium; type: sudo apt-get install -y chromium (or set SERIN_CHROMIUM to its path)');
-  const probe = createServer();
-  const port = await new Promise((done) => probe.listen(0, '127.0.0.1', () => done(probe.address().port)));
-  await new Promise((done) => probe.close(done));
-  const file = join(folder, 'serin.yaml');
-  writeFileSync(file, `
-listen: 127.0.0.1:${port}
-data: ${join(folder, 'data')}
-seal_after: 1s
+  serin = await startServer(`seal_after: 1s
 tenants:
   - id: shop
     keys: [{key: ${KEY}, app: shop-web, origins: ["http://127.0.0.1:*"]}]
     tokens: [{name: e2e, role: viewer, token: ${TOKEN}}]
 `);
-  const server = spawn(binary, ['serve', '--config', file], { stdio: ['ignore', 'ignore', 'pipe'] });
-  let log = '';
-  server.stderr.on('data', (part) => (log += part));
-  undo.push(() => new Promise((done) => {
-    if (server.exitCode !== null) return done();
-    server.on('exit', done);
-    server.kill('SIGINT');
-  }));
-  serin = `http://127.0.0.1:${port}`;
-  for (const end = Date.now() + 30_000; ; ) {
-    if (await fetch(`${serin}/readyz`).then(({ ok }) => ok, () => false)) break;
-    assert.equal(server.exitCode, null, `the server ended:\n${log}`);
-    assert.ok(Date.now() < end, `the server is not ready:\n${log}`);
-    await new Promise((done) => setTimeout(done, 100));
-  }
-  browser = await chromium.launch({ executablePath, args: ['--no-sandbox'] });
-  undo.push(() => browser.close());
+  browser = await startBrowser();
 });
 
-after(async () => {
-  for (const one of undo.reverse()) await one();
-  rmSync(folder, { recursive: true, force: true });
-});
+after(cleanUp);
 
 for (const one of SDKS) {
   test(`${one.name} arrives unmodified`, { timeout: 60_000 }, async () => {

@@ -1,46 +1,19 @@
 // The stream, with nothing put in place of anything: a page in a real browser
 // sends over a websocket to a real server, through a wire that breaks.
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:http';
+import { readFileSync } from 'node:fs';
 import { connect, createServer as createWire } from 'node:net';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { chromium } from 'playwright-core';
+import { cleanUp, later, listen, listenOn, startBrowser, startServer, until } from './server.mjs';
 
 const TOKEN = 'sk_e2e_stream';
 const KEY = 'pk_e2e_stream';
 
-const folder = mkdtempSync(join(tmpdir(), 'serin-stream-'));
-const undo = [];
 const wires = new Set();
 let serin, wire, shop, browser;
 
-const port = (server) => new Promise((done) => server.listen(0, '127.0.0.1', () => done(server.address().port)));
-
-async function until(what, ms, check) {
-  const end = Date.now() + ms;
-  for (;;) {
-    const found = await check();
-    if (found) return found;
-    assert.ok(Date.now() < end, `${what()} did not come within ${ms / 1000} s`);
-    await new Promise((done) => setTimeout(done, 200));
-  }
-}
-
 before(async () => {
-  const binary = process.env.SERIN_BIN;
-  assert.ok(binary && existsSync(binary), 'set SERIN_BIN to the built server; make test does');
-  const probe = createServer();
-  const free = await port(probe);
-  await new Promise((done) => probe.close(done));
-  const file = join(folder, 'serin.yaml');
-  writeFileSync(file, `
-listen: 127.0.0.1:${free}
-data: ${join(folder, 'data')}
-tenants:
+  serin = await startServer(`tenants:
   - id: shop
     keys: [{key: ${KEY}, app: shop-web, origins: ["http://127.0.0.1:*"]}]
     tokens: [{name: e2e, role: viewer, token: ${TOKEN}}]
@@ -49,19 +22,9 @@ tenants:
     keys: [{key: ${KEY}_tight, app: shop-web, origins: ["http://127.0.0.1:*"]}]
     tokens: [{name: e2e, role: viewer, token: ${TOKEN}_tight}]
 `);
-  const server = spawn(binary, ['serve', '--config', file], { stdio: ['ignore', 'ignore', 'pipe'] });
-  let log = '';
-  server.stderr.on('data', (part) => (log += part));
-  undo.push(() => new Promise((done) => {
-    if (server.exitCode !== null) return done();
-    server.on('exit', done);
-    server.kill('SIGINT');
-  }));
-  serin = `http://127.0.0.1:${free}`;
-  await until(() => `the server\n${log}`, 30_000, () => fetch(`${serin}/readyz`).then(({ ok }) => ok, () => false));
 
   const between = createWire((near) => {
-    const far = connect(free, '127.0.0.1');
+    const far = connect(new URL(serin).port, '127.0.0.1');
     for (const [one, other] of [[near, far], [far, near]]) {
       wires.add(one);
       one.on('error', () => {}); // it was cut
@@ -72,10 +35,10 @@ tenants:
     }
     near.pipe(far).pipe(near);
   });
-  wire = `http://127.0.0.1:${await port(between)}`;
-  undo.push(() => between.close());
+  wire = `http://127.0.0.1:${await listenOn(between)}`;
+  later(() => between.close());
 
-  const pages = createServer((request, response) => {
+  shop = await listen((request, response) => {
     const { pathname, searchParams } = new URL(request.url, 'http://shop');
     if (pathname === '/serin-stream.js') {
       return response.writeHead(200, { 'Content-Type': 'text/javascript' }).end(readFileSync(new URL('../dist/serin-stream.js', import.meta.url)));
@@ -83,18 +46,10 @@ tenants:
     response.writeHead(200, { 'Content-Type': 'text/html' }).end(`<!doctype html><title>Long</title><script src="/serin-stream.js"></script>
 <script>serin = Serin.init({ key: '${KEY}${searchParams.get('key') ?? ''}', endpoint: '${wire}', app: 'shop-web', release: '1', arms: { 'flag/x': 'on' }, transport: '${searchParams.get('transport') ?? 'stream'}' });</script><h1>A long session</h1>`);
   });
-  shop = `http://127.0.0.1:${await port(pages)}`;
-  undo.push(() => pages.closeAllConnections() ?? pages.close());
-  const found = [process.env.SERIN_CHROMIUM, '/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'].find((path) => path && existsSync(path));
-  assert.ok(found, 'no Chromium; type: sudo apt-get install -y chromium (or set SERIN_CHROMIUM to its path)');
-  browser = await chromium.launch({ executablePath: found, args: ['--no-sandbox'] });
-  undo.push(() => browser.close());
+  browser = await startBrowser();
 });
 
-after(async () => {
-  for (const one of undo.reverse()) await one();
-  rmSync(folder, { recursive: true, force: true });
-});
+after(cleanUp);
 
 /** What the server counted of a tenant, repetitions not among it. */
 async function rows(suffix = '') {

@@ -1,0 +1,40 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestVerdictTimeIsUp: a hold that stands when the time to wait is over is an answer,
+// not a failure.
+func TestVerdictTimeIsUp(t *testing.T) {
+	s, _ := startServer(t, testConfig(t.TempDir()))
+	createRollout(t, s)
+	status, stdout, stderr := runCommand(t, "verdict", "--server", s.url(), "--token", ownToken, "--wait", "--timeout", "1500ms", "r1")
+	if status != 10 || !strings.HasPrefix(stdout, "hold\n") {
+		t.Errorf("status %d: %s%s", status, stdout, stderr)
+	}
+}
+
+// TestFaultsAreOfWhatWasAsked: an objective that is not there is no rollout, a file is not
+// told Go's types, and a plain request of the stream is told which header it lacks.
+func TestFaultsAreOfWhatWasAsked(t *testing.T) {
+	s, _ := startServer(t, testConfig(t.TempDir()))
+	status, _, stderr := runCommand(t, "slo", "who", "--server", s.url(), "--token", ownToken, "absent")
+	if status != 1 || !strings.Contains(stderr, `404: objective "absent": no such objective`) {
+		t.Errorf("status %d: %s", status, stderr)
+	}
+	path := filepath.Join(t.TempDir(), "part.yaml")
+	if err := os.WriteFile(path, []byte("guardrails: {error_free: {}}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if status, _, stderr := runCommand(t, "check", path); status != 1 || !strings.Contains(stderr, "field guardrails not found") || !strings.Contains(stderr, "begins with its kind") || strings.Contains(stderr, "main.") {
+		t.Errorf("status %d: %s", status, stderr)
+	}
+	_, err := call(t.Context(), "GET", s.url()+"/v1/stream?key="+ownKey, "", nil)
+	if err == nil || !strings.Contains(err.Error(), `Upgrade: "": want a websocket handshake, version 13`) {
+		t.Error(err)
+	}
+}
