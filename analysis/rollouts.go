@@ -70,7 +70,7 @@ func (e *Engine) SetStage(ctx context.Context, id tenant.ID, rollout string, sta
 		return Status{}, e.absent(k)
 	}
 	if stage < 0 || stage >= len(t.Rollout.Stages) || stage > t.Stage+1 {
-		return Status{}, fmt.Errorf("stage %d: %w: want 0 to %d, one step ahead at most of %d", stage, ErrStage, len(t.Rollout.Stages)-1, t.Stage)
+		return Status{}, fmt.Errorf("stage %d: %w: stage %d is under way: want 0 to %d", stage, ErrStage, t.Stage, min(t.Stage+1, len(t.Rollout.Stages)-1))
 	}
 	v := e.answer(k)
 	if stage > t.Stage && v.At(e.o.Now()) != verdict.Promote {

@@ -8,7 +8,7 @@ import (
 
 // ErrInvalid says that a rollout or policy as given cannot be. It is always an
 // [Invalid], which names each field, its value and what is allowed.
-var ErrInvalid = errors.New("invalid rollout")
+var ErrInvalid = errors.New("invalid")
 
 // Fault is one thing that is wrong with a rollout or policy.
 type Fault struct {
