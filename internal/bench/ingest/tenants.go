@@ -53,7 +53,7 @@ func (b *bench) each(ctx context.Context, fn func(*server) (*load.Report, error)
 
 // otherFiles are the files and connections of a server and a load beside the
 // idle ones: what the server keeps back from connections, and those that send.
-const otherFiles = 700
+const otherFiles = 900
 
 // mostIdle is how many websockets both ends may hold open.
 func (b *bench) mostIdle() int {
@@ -75,9 +75,9 @@ func (b *bench) latency(ctx context.Context) error {
 	for _, c := range []struct {
 		name string
 		idle int
-	}{{"64 connections that send", 0}, {"and as many as may be that are idle", idle}} {
+	}{{fmt.Sprintf("%d connections that send", fullConnections), 0}, {"and as many as may be that are idle", idle}} {
 		rs, err := b.each(ctx, func(s *server) (*load.Report, error) {
-			return b.besideIdle(ctx, s, sent{key: "pk_good", format: "native", rate: rate / 2}, c.idle)
+			return b.besideIdle(ctx, s, sent{key: "pk_good", format: "native", rate: rate / 2, connections: fullConnections}, c.idle)
 		})
 		if err != nil {
 			return err
@@ -87,7 +87,7 @@ func (b *bench) latency(ctx context.Context) error {
 	// As fast as it is answered each connection waits for all the others' turns:
 	// p50 is in proportion to them, and whatever p99 is beyond that is a stall.
 	fmt.Printf("\n| full load, native, by connections | p50 ms | p99 ms | p99.9 ms | late p99 ms | peak RSS MB | connections |\n| --- | --- | --- | --- | --- | --- | --- |\n")
-	for _, n := range []int{64, 512, 2048} {
+	for _, n := range []int{64, fullConnections, 512, 2048} {
 		rs, err := b.each(ctx, func(s *server) (*load.Report, error) {
 			return b.load(ctx, s, sent{key: "pk_good", format: "native", connections: n})
 		})

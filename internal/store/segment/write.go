@@ -8,6 +8,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"runtime"
 	"slices"
 	"strconv"
 
@@ -114,6 +115,9 @@ func (w *writer) rowGroup(ordinal int, b *batch.Batch) error {
 	w.runs = b.Runs(w.runs[:0])
 	size := int64(0)
 	for c := batch.Column(0); c <= batch.Value; c++ {
+		// Beacons wait for their acknowledgements meanwhile: a large batch takes many
+		// turns of the scheduler, of 10 ms each, and a column about one.
+		runtime.Gosched()
 		column := group.NextColumnChunk()
 		var n int64
 		var err error
