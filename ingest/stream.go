@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -114,7 +116,8 @@ func (e *Edge) stream(w http.ResponseWriter, r *http.Request) {
 	up := websocket.Upgrader{ReadBufferSize: 1 << 10, WriteBufferSize: 4 << 10, WriteBufferPool: &e.streams.pool, Subprotocols: []string{Subprotocol},
 		CheckOrigin: func(*http.Request) bool { return true }, // the key's list was asked above
 		Error: func(w http.ResponseWriter, r *http.Request, status int, _ error) {
-			refuse(&a, g.Tenant.String(), &refusal{status, event.ReasonEncoding, "Upgrade", r.Header.Get("Upgrade"), "a websocket handshake, version 13"})
+			field, want := unlikeHandshake(r)
+			refuse(&a, g.Tenant.String(), &refusal{status, event.ReasonEncoding, field, r.Header.Get(field), want})
 			a.writeTo(w)
 		}}
 	conn, err := up.Upgrade(w, r, nil)
@@ -227,6 +230,19 @@ func (e *Edge) read(s *stream, least event.Tenancy) {
 
 // maxKeptBody is the largest buffer that is kept for other messages.
 const maxKeptBody = 256 << 10
+
+// unlikeHandshake returns the header in which a request is no handshake of a websocket,
+// in the order in which the library looks, and what it should be (RFC 6455, section
+// 4.2.1).
+func unlikeHandshake(r *http.Request) (field, want string) {
+	for _, h := range []struct{ field, token string }{{"Connection", "upgrade"}, {"Upgrade", "websocket"}, {"Sec-WebSocket-Version", "13"}} {
+		has := func(token string) bool { return strings.EqualFold(strings.TrimSpace(token), h.token) }
+		if !slices.ContainsFunc(strings.Split(strings.Join(r.Header.Values(h.field), ","), ","), has) {
+			return h.field, h.token + ", as a websocket's handshake has it"
+		}
+	}
+	return "Sec-WebSocket-Key", "16 bytes in base64, as a websocket's handshake has them"
+}
 
 // receive reads the message number n of a stream, decodes it, and has it
 // answered when it is stored. An error is the connection's.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"math/rand/v2"
 	"net"
@@ -120,14 +121,25 @@ func TestStreamRefusals(t *testing.T) {
 			}
 		})
 	}
-	t.Run("no websocket", func(t *testing.T) {
-		res, err := http.Get(e.url + "/v1/stream?key=pk_open")
-		if err != nil {
-			t.Fatal(err)
-		}
-		res.Body.Close()
-		if res.StatusCode != http.StatusBadRequest {
-			t.Errorf("status %d", res.StatusCode)
+	t.Run("no handshake", func(t *testing.T) {
+		headers := [][2]string{{"Connection", "keep-alive, Upgrade"}, {"Upgrade", "websocket"}, {"Sec-WebSocket-Version", "13"}, {"Sec-WebSocket-Key", "short"}}
+		for i, missing := range headers {
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, e.url+"/v1/stream?key=pk_open", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, h := range headers[:i] {
+				req.Header.Set(h[0], h[1])
+			}
+			res, err := http.DefaultClient.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text, err := io.ReadAll(res.Body)
+			res.Body.Close()
+			if err != nil || res.StatusCode/100 != 4 || !strings.Contains(string(text), missing[0]) {
+				t.Errorf("without %s: status %d, %s, %v", missing[0], res.StatusCode, text, err)
+			}
 		}
 	})
 	t.Run("a message that is too large", func(t *testing.T) {

@@ -144,7 +144,7 @@ func (c *gateConfig) faults() (faults []error) {
 	return faults
 }
 
-var goType = regexp.MustCompile(` in type main\.\w+`)
+var goType = regexp.MustCompile(` (?:in type|into) (?:\[\])?main\.\w+`)
 
 // loadConfig reads a file, or the defaults where path is empty.
 func loadConfig(path string) (config, error) {
