@@ -121,7 +121,7 @@ func (e *Engine) applyEdits(ctx context.Context, tenant, who string, edits []Edi
 	if err := errors.Join(faults...); err != nil {
 		return Applied{}, err
 	}
-	r := Record{Type: TypeApply, Tenant: tenant, ID: ApplyLedger, At: at.UnixMilli(), Position: max(e.position, e.stood), Apply: &a}
+	r := Record{Type: TypeApply, Tenant: tenant, ID: ApplyLedger, At: at.UnixMilli(), Position: e.position, Apply: &a}
 	if err := fits(r); err != nil {
 		return Applied{}, err
 	}

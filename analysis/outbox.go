@@ -172,8 +172,8 @@ func (e *Engine) recordDeliveries(ctx context.Context, all []*report) {
 			r.Reports = append(r.Reports, one.Reported)
 		}
 	}
-	wake := false
-	for _, part := range r.parts() {
+	parts, wake := r.parts(), false
+	for _, part := range parts {
 		// Who waits for what may be overtaken by the first acknowledgement needs no word
 		// of the others: each would have all targets look again.
 		t := e.fold.Tests[rolloutKey{part.Tenant, part.ID}]
@@ -186,7 +186,7 @@ func (e *Engine) recordDeliveries(ctx context.Context, all []*report) {
 	if err != nil {
 		return
 	}
-	for _, part := range r.parts() {
+	for _, part := range parts {
 		e.reported(part)
 	}
 	if wake {
