@@ -187,22 +187,27 @@ func (st *Stratum) open(start int64) *Epoch {
 // epoch stays open while it has fewer sessions than a thinness-th part of all
 // that came in its stratum, at least thinFirst and at most thinLast, but not
 // longer than thinLongest. What is found waits for its end, by at most that part
-// of the sessions that are there.
+// of the sessions that are there. A customer's evidence must outweigh how many
+// customers there are: of one of 200 two cells suffice in which all of one arm
+// fails if they have thinCustomer sessions, for nearly all ways in which these fall
+// to the arms. Of cells of 8 it takes three, or five.
 const (
-	thinness    = 8
-	thinFirst   = 8
-	thinLast    = 64
-	thinLongest = 5 * 60_000 // ms
+	thinness     = 8
+	thinFirst    = 8
+	thinCustomer = 14
+	thinLast     = 64
+	thinLongest  = 5 * 60_000 // ms
 )
 
-// thin reports whether an epoch stays open at the beginning of another. It looks
+// thin reports whether an epoch stays open at the beginning of another, for want
+// of as many sessions as are enough, or of the first of them. It looks
 // at how many sessions there are, and neither at their arms nor at what failed:
 // given when sessions came, each is the canary's by the same chance, so that the
 // end of an epoch says nothing of who fails. That holds while the planned weight
 // does; settled is when a change of it had reached the clients.
-func (st *Stratum) thin(ep *Epoch, current, settled int64) bool {
-	enough := min(max((st.Sessions[0]+st.Sessions[1])/thinness, thinFirst), thinLast)
-	return int64(ep.Entered[0]+ep.Entered[1]) < enough && current-ep.Start < thinLongest && ep.Start >= settled
+func (st *Stratum) thin(ep *Epoch, at moment, first int64) bool {
+	enough := min(max((st.Sessions[0]+st.Sessions[1])/thinness, first), thinLast)
+	return int64(ep.Entered[0]+ep.Entered[1]) < enough && at.current-ep.Start < thinLongest && ep.Start >= at.settled
 }
 
 // find returns the index of an epoch that still has at-risk sessions.
@@ -244,11 +249,11 @@ type moment struct {
 // scores what is pending in closed ones. Epochs older than those that are known
 // are dropped. Of each of the networks, which may be nil, it is
 // kept what leaving it out would do to this stratum, the k-th one.
-func (st *Stratum) score(g *evalue.Grid, at moment, networks *ledger, k int) {
+func (st *Stratum) score(g *evalue.Grid, at moment, first int64, networks *ledger, k int) {
 	drop := 0
 	for i := range st.Open {
 		ep := &st.Open[i]
-		if ep.Start >= at.current || !ep.Closed && st.thin(ep, at.current, at.settled) {
+		if ep.Start >= at.current || !ep.Closed && st.thin(ep, at, first) {
 			break
 		}
 		ep.close(networks)

@@ -32,8 +32,15 @@ func TestThinEpochs(t *testing.T) {
 		{"while a weight settles", [2]int64{1, 0}, [2]int32{1, 0}, epoch, 1e6 - 1, false},
 	} {
 		st := Stratum{Sessions: c.sessions}
-		if got := st.thin(&Epoch{Start: c.start, Entered: c.entered}, c.start+c.age, 1e6); got != c.want {
+		if got := st.thin(&Epoch{Start: c.start, Entered: c.entered}, moment{current: c.start + c.age, settled: 1e6}, thinFirst); got != c.want {
 			t.Errorf("%s: stays open %v, want %v", c.name, got, c.want)
+		}
+	}
+	// A customer's first ones are larger.
+	for n, want := range map[int32]bool{thinCustomer - 1: true, thinCustomer: false} {
+		st := Stratum{Sessions: [2]int64{int64(n), 0}}
+		if got := st.thin(&Epoch{Start: 1e6, Entered: [2]int32{n, 0}}, moment{current: 1e6 + epoch, settled: 1e6}, thinCustomer); got != want {
+			t.Errorf("a customer's first %d sessions: stays open %v, want %v", n, got, want)
 		}
 	}
 }
@@ -50,7 +57,7 @@ func TestEpochsKnowNoOutcome(t *testing.T) {
 			before := now
 			now += times.Int64N(600)
 			if current := now - now%epoch; current > before-before%epoch {
-				st.score(g, moment{current: current, forget: current - session.TTL}, &ledger{failers: &Networks{}, senders: &Networks{}}, 0)
+				st.score(g, moment{current: current, forget: current - session.TTL}, thinFirst, &ledger{failers: &Networks{}, senders: &Networks{}}, 0)
 			}
 			late := times.Int64N(3) * 400 // a clock that was set back
 			ep := st.open(now - late - (now-late)%epoch)

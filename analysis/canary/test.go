@@ -301,10 +301,10 @@ func (t *Test) Advance(now int64, table *session.Table) {
 	t.closeBlocks()
 	networks := t.ledger()
 	for k := range t.Strata {
-		t.Strata[k].score(t.grid, at, &networks, k)
+		t.Strata[k].score(t.grid, at, thinFirst, &networks, k)
 	}
 	for k := range t.Parts {
-		t.Parts[k].score(t.grid, at, nil, 0)
+		t.Parts[k].score(t.grid, at, thinCustomer, nil, 0)
 	}
 	t.People.forget(at.forget)
 	t.trace(now)

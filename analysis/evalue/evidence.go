@@ -16,8 +16,8 @@ type weighted struct {
 // expected number of marks to a verdict, in units of Wald's bound, beside
 // what equal weights need.
 var (
-	harmMixture   = mixtureOf(map[float64]float64{1.2: 0.04, 1.5: 0.2, 2: 0.15, 3: 0.2, 4.5: 0.28, 12: 0.13})
-	oneMixture    = mixtureOf(map[float64]float64{1.5: 0.05, 2: 0.1, 3: 0.15, 4.5: 0.25, 12: 0.2, 40: 0.25})
+	harmMixture   = mixtureOf(map[float64]float64{1.2: 0.04, 1.5: 0.22, 2: 0.13, 3: 0.32, 4.5: 0.2, 12: 0.09})
+	oneMixture    = mixtureOf(map[float64]float64{1.5: 0.04, 2: 0.08, 3: 0.12, 4.5: 0.2, 12: 0.2, 40: 0.36})
 	safetyMixture = mixtureOf(map[float64]float64{1: 0.6, 1 / 1.25: 0.25, 1 / 1.8: 0.15})
 )
 
@@ -39,7 +39,7 @@ func mixtureOf(weights map[float64]float64) (out []weighted) {
 // Harm returns the log of the e-process against the null that the canary is
 // not worse: that its ratio is at most 1 in every batch, where it may be
 // another in each. It is the mixture of the likelihood ratios of 1.2, 1.5, 2,
-// 3, 4.5 and 12 against 1, with weights 0.04, 0.2, 0.15, 0.2, 0.28 and 0.13.
+// 3, 4.5 and 12 against 1, with weights 0.04, 0.22, 0.13, 0.32, 0.2 and 0.09.
 // It is valid at any time, under the null as [Grid.Add], [Grid.AddCell] and
 // [Grid.AddBatch] state it, and 0 without marks.
 //
@@ -53,8 +53,8 @@ func (g *Grid) Harm(m Marks) (logE float64) {
 }
 
 // HarmToOne is [Grid.Harm] with weights for one of many: the mixture of the
-// likelihood ratios of 1.5, 2, 3, 4.5, 12 and 40 against 1, with weights 0.05,
-// 0.1, 0.15, 0.25, 0.2 and 0.25. Its evidence must outweigh how many there are,
+// likelihood ratios of 1.5, 2, 3, 4.5, 12 and 40 against 1, with weights 0.04,
+// 0.08, 0.12, 0.2, 0.2 and 0.36. Its evidence must outweigh how many there are,
 // which takes one that is hurt a little too long, and one for whom everything
 // fails little more where large ratios have the weight.
 func (g *Grid) HarmToOne(m Marks) (logE float64) {

@@ -23,7 +23,7 @@ func ExampleGrid() {
 	}
 	// Output:
 	// a tripling needs about 50 failures
-	// harm after 64 failures; the ratio is about 3.0, and between 1.1 and 7.2
+	// harm after 60 failures; the ratio is about 3.0, and between 1.0 and 7.3
 }
 
 // Two histograms with buckets of 9 %: the canary is slower by some buckets.

@@ -158,12 +158,12 @@ func (row *TenantRow) sum(results []ordeal) {
 	n := float64(len(results))
 	called, named := 0.0, 0.0
 	for _, r := range results {
-		row.FDR += r.falseShare / n
+		row.FDR += r.falseShare
 		if r.called {
 			called++
 			row.CalledAfter += verdict.Bound(r.calledAfter)
 			row.CalledMost = max(row.CalledMost, r.calledAfter)
-			row.CalledSoon += rate(r.calledAfter <= soon) / n
+			row.CalledSoon += rate(r.calledAfter <= soon)
 		}
 		if r.named {
 			named++
@@ -172,6 +172,8 @@ func (row *TenantRow) sum(results []ordeal) {
 		}
 	}
 	row.Called, row.Named = called/n, named/n
+	row.FDR /= n
+	row.CalledSoon /= n
 	row.CalledAfter /= verdict.Bound(called)
 	row.NamedAfter /= verdict.Bound(named)
 }
