@@ -93,7 +93,7 @@ func Children(pid int) []int {
 // twentieth of a core for as long as quiet, so that work that is put off is
 // counted too. It gives up after limit, and says so.
 func Quiet(ctx context.Context, pid int, quiet, limit time.Duration) error {
-	const look = 250 * time.Millisecond
+	const look = time.Second // the twentieth is some ticks, so that a single one is not taken for work
 	last, err := Read(pid)
 	if err != nil {
 		return err
