@@ -15,7 +15,7 @@ import (
 var ErrBusy = errors.New("journal busy")
 
 // Appender is the journal, as ingest needs it: Append returns when the message
-// is stored and synced.
+// is stored and synced, and does not keep data.
 type Appender interface {
 	Append(ctx context.Context, data []byte) (position uint64, err error)
 }
@@ -43,7 +43,7 @@ type batcher struct {
 	mu     sync.Mutex
 	open   *pendingGroup
 	fail   func(error) // called once where the journal refuses a write
-	groups sync.Pool   // of *batch.Group, empty: their dictionaries' memory is used again
+	groups sync.Pool   // of *batch.Group, empty: the memory of their dictionaries and messages is used again
 }
 
 // pendingGroup is a group with those that wait for it.
@@ -158,8 +158,6 @@ func (b *batcher) store(ctx context.Context, g *pendingGroup) {
 	defer cancel()
 	events, size := g.group.Events(), g.group.Size()
 	message := g.group.Seal()
-	b.groups.Put(g.group)
-	g.group = nil
 	start := time.Now()
 	_, g.err = b.log.Append(ctx, message)
 	b.metrics.journal.UpdateDuration(start)
@@ -168,8 +166,11 @@ func (b *batcher) store(ctx context.Context, g *pendingGroup) {
 		// clients were told nothing, so they send again; we start again.
 		b.fail(g.err)
 	} else {
+		g.group.Recycle(message)
 		b.metrics.journalBytes.Add(size)
 		b.metrics.journalEvents.Add(events)
 	}
+	b.groups.Put(g.group)
+	g.group = nil
 	close(g.done)
 }

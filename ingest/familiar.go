@@ -68,7 +68,7 @@ func appendMarked(b, body []byte, marks []mark) []byte {
 			b = append(b, rest[:min(len(rest), int(rest[0]), maxKind)]...)
 			continue
 		}
-		if end := strings.Index(string(rest[:min(len(rest), maxKind+1)]), m.to); end >= 0 {
+		if end := bytes.Index(rest[:min(len(rest), maxKind+1)], []byte(m.to)); end >= 0 {
 			b = append(b, rest[:end]...)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -26,7 +27,7 @@ type keepingLog struct {
 // Append keeps the message and takes its time.
 func (k *keepingLog) Append(ctx context.Context, data []byte) (uint64, error) {
 	k.mu.Lock()
-	k.msgs = append(k.msgs, data)
+	k.msgs = append(k.msgs, slices.Clone(data)) // which is written again
 	n := len(k.msgs)
 	k.mu.Unlock()
 	_, err := k.slowLog.Append(ctx, data)

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -27,7 +28,7 @@ type memoryLog struct {
 func (l *memoryLog) Append(_ context.Context, data []byte) (uint64, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.messages = append(l.messages, data)
+	l.messages = append(l.messages, slices.Clone(data))
 	return uint64(len(l.messages)), nil
 }
 

@@ -36,6 +36,7 @@ type Group struct {
 	near    []nearText // made with the dictionary
 	round   uint32     // of the dictionary: entries of near from another one say nothing
 	last    int        // bytes of the message before, which the next one will be like
+	spare   []byte     // a message's memory that was given back
 }
 
 // nearText is a text of the dictionary, told by where it is in memory: decoders
@@ -62,7 +63,10 @@ func (g *Group) Add(id tenant.ID, b *event.Beacon) {
 		g.round = 1
 	}
 	if len(g.buf) == 0 {
-		g.buf = append(make([]byte, 0, g.last+g.last/4+256), groupVersion)
+		if cap(g.spare) < g.last {
+			g.spare = make([]byte, 0, g.last+g.last/4+256)
+		}
+		g.buf, g.spare = append(g.spare[:0], groupVersion), nil
 	}
 	g.beacons++
 	g.events += len(b.Events)
@@ -233,6 +237,17 @@ func (g *Group) Seal() []byte {
 	}
 	*g = Group{dict: g.dict, near: g.near, round: g.round, last: len(msg)}
 	return msg
+}
+
+// maxSpare bounds the memory that a group keeps for its next message.
+const maxSpare = 1 << 20
+
+// Recycle gives the memory of a message that was sealed back to the empty group.
+// The caller uses the message no more.
+func (g *Group) Recycle(msg []byte) {
+	if g.beacons == 0 && cap(msg) <= maxSpare {
+		g.spare = msg[:0]
+	}
 }
 
 // AppendBeacons appends beacons that are nobody's yet to dst, in the rows of a

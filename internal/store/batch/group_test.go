@@ -9,7 +9,9 @@ import (
 	"math/rand/v2"
 	"reflect"
 	"runtime"
+	"slices"
 	"testing"
+	"unsafe"
 
 	"serin.dev/serin/internal/event"
 	"serin.dev/serin/internal/tenant"
@@ -205,5 +207,30 @@ func TestTheExampleOfTheDocument(t *testing.T) {
 		"0404040404040404" + "01" + "0a03" + "00016d" + "030a" + "00"
 	if got := fmt.Sprintf("%x", msg[:len(msg)-groupTrailer]); got != want {
 		t.Errorf("%s\nwant %s", got, want)
+	}
+}
+
+// TestRecycle writes a message into the memory of one before.
+func TestRecycle(t *testing.T) {
+	b := typical(10)
+	var g Group
+	seal := func(seq uint32) []byte {
+		b.Seq = seq
+		g.Add(mustID(t, "acme"), b)
+		return g.Seal()
+	}
+	first, second := seal(1), seal(2)
+	want := slices.Clone(second)
+	g.Recycle(first)
+	third := seal(2)
+	if !slices.Equal(third, want) || !slices.Equal(second, want) {
+		t.Error("a message in used memory differs from one in its own, or has written over another")
+	}
+	if unsafe.SliceData(third) != unsafe.SliceData(first) {
+		t.Error("the memory that was given back is not used")
+	}
+	g.Recycle(make([]byte, 0, 2*maxSpare))
+	if g.spare != nil {
+		t.Errorf("%d bytes are kept, want at most %d", cap(g.spare), maxSpare)
 	}
 }

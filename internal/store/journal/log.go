@@ -108,7 +108,7 @@ func (l *Log) ensure(ctx context.Context, o LogOptions) error {
 }
 
 // Append adds data to the log and returns its position once it is stored and
-// synced. Several calls may be in flight; their order is not defined.
+// synced; data is the caller's again then. Several calls may be in flight; their order is not defined.
 //
 // ErrFull and data above MaxMessageBytes mean that nothing was stored. After
 // any other error the message may be stored or not: a disk that fails to sync
