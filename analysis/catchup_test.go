@@ -95,7 +95,7 @@ func TestCheckpointOfTheSame(t *testing.T) {
 	seals := func(n int) {
 		t.Helper()
 		for range n {
-			if err := h.e.seal(t.Context(), true); err != nil { // as a stop does
+			if err := h.e.seal(t.Context(), true, nil); err != nil { // as a stop does
 				t.Fatal(err)
 			}
 		}

@@ -344,16 +344,35 @@ func (e *Engine) message(m journal.Message) error {
 	return nil
 }
 
-// evaluateLoop asks all tests for their verdicts, and seals.
-func (e *Engine) evaluateLoop(ctx context.Context, last uint64) error {
+// evaluateLoop asks all tests for their verdicts, and seals, of which verdicts do
+// not wait.
+func (e *Engine) evaluateLoop(ctx context.Context, last uint64) (err error) {
 	tick := time.NewTicker(e.o.Every)
 	defer tick.Stop()
+	var sealed chan error // of the seal that runs
+	finish := func() (err error) {
+		if sealed != nil {
+			err, sealed = <-sealed, nil
+		}
+		return err
+	}
+	defer func() { err = errors.Join(err, finish()) }()
+	hurry, stop := context.WithCancel(ctx)
+	defer stop()
 	lastSeal := e.o.Now()
 	caughtUp := e.o.Now()
 	for {
 		select {
 		case <-ctx.Done():
-			return e.seal(context.WithoutCancel(ctx), true)
+			if err := finish(); err != nil {
+				return err
+			}
+			return e.seal(context.WithoutCancel(ctx), true, nil)
+		case err := <-sealed:
+			if sealed = nil; err != nil {
+				return err
+			}
+			continue
 		case <-tick.C:
 		}
 		_, newest, err := e.o.Events.Bounds(ctx)
@@ -380,11 +399,11 @@ func (e *Engine) evaluateLoop(ctx context.Context, last uint64) error {
 		if errEval != nil {
 			return errEval
 		}
-		if full || now.Sub(lastSeal) >= e.o.SealAfter {
-			if err := e.seal(ctx, false); err != nil {
-				return err
-			}
-			lastSeal = now
+		if sealed == nil && (full || now.Sub(lastSeal) >= e.o.SealAfter) {
+			sealed, lastSeal = make(chan error, 1), now
+			go func(done chan<- error) {
+				done <- e.seal(context.WithoutCancel(ctx), false, newPace(hurry.Done(), e.o.SealAfter/2).rest)
+			}(sealed)
 		}
 	}
 }
@@ -434,115 +453,4 @@ func (e *Engine) enact(ctx context.Context, r Record) error {
 		}
 	}
 	return nil
-}
-
-// checkpointRest is how many times as long as a checkpoint took to write no
-// other one is written: a checkpoint holds every session, and written with each
-// segment it would in time take all there is. A start then reads as much more of
-// the journal.
-const checkpointRest = 20
-
-// sealing is what one seal makes durable: the state as it stood at a position.
-type sealing struct {
-	from, to   uint64 // positions of the batches
-	batches    []*batch.Batch
-	ledgers    []ledger
-	checkpoint []byte // nil: none is due
-	control    uint64 // the place in the control log that it stands for
-	encoded    time.Duration
-}
-
-// ledger is the records of one rollout.
-type ledger struct {
-	key  rolloutKey
-	n    int
-	data []byte
-}
-
-// seal makes what was folded durable as segments, and now and then, or where it
-// is the last one, the checkpoint that stands for them. A crash leaves segments
-// beyond the checkpoint, which [Open] removes. Files are written without the
-// lock: a sync can take as long as the disk likes, and folding and questions go
-// on meanwhile. Only one seal runs at a time.
-func (e *Engine) seal(ctx context.Context, last bool) error {
-	start := e.o.Now()
-	s, err := e.freeze(last)
-	if s == nil || err != nil {
-		return err
-	}
-	if len(s.batches) > 0 {
-		if _, err := e.o.Segments.Write(ctx, s.from, s.to, s.batches); err != nil {
-			return fmt.Errorf("write segments up to %d: %w", s.to, err)
-		}
-	}
-	for _, l := range s.ledgers {
-		if err := e.o.Segments.PutLedger(l.key.Tenant, l.key.ID, l.data); err != nil {
-			return err
-		}
-	}
-	spare := make(map[batch.Partition]*batch.Batch, len(s.batches))
-	for _, b := range s.batches {
-		b.Reset()
-		spare[b.Partition] = b
-	}
-	written := e.o.Now()
-	if s.checkpoint != nil {
-		if err := segment.WriteFile(e.o.Checkpoint, s.checkpoint); err != nil {
-			return fmt.Errorf("write checkpoint: %w", err)
-		}
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.spare = spare
-	for _, l := range s.ledgers {
-		e.ledgered[l.key] = l.n
-	}
-	if s.checkpoint != nil {
-		e.standsFor = [2]uint64{s.to, s.control}
-		e.checkpointed = e.o.Now()
-		e.cost = s.encoded + e.checkpointed.Sub(written)
-	}
-	e.metrics.seals.UpdateDuration(start)
-	return nil
-}
-
-// freeze takes out of the engine what a seal is to write. It returns nil where
-// nothing may be sealed any more.
-func (e *Engine) freeze(last bool) (*sealing, error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.broken {
-		return nil, nil
-	}
-	s := &sealing{from: e.sealed + 1, to: e.position}
-	if e.position > e.sealed {
-		for _, p := range e.order {
-			s.batches = append(s.batches, e.pending[p])
-		}
-	}
-	e.fold.Cells.Forget(e.fold.Table.Now)
-	e.fold.Table.Sweep()
-	for k, rs := range e.records {
-		if e.ledgered[k] == len(rs) {
-			continue
-		}
-		data, err := json.MarshalIndent(rs, "", " ")
-		if err != nil {
-			return nil, fmt.Errorf("write ledger of %s: %w", k.ID, err)
-		}
-		s.ledgers = append(s.ledgers, ledger{k, len(rs), data})
-	}
-	// The state is a function of the logs: where they stand, another checkpoint would be
-	// the same.
-	if began := e.o.Now(); (last || began.Sub(e.checkpointed) >= checkpointRest*e.cost) && e.standsFor != [2]uint64{e.position, e.control} {
-		var err error
-		s.control = e.control
-		if s.checkpoint, err = encodeCheckpoint(checkpoint{Version: checkpointVersion, Position: e.position, Control: e.control, Fold: e.fold}); err != nil {
-			return nil, err
-		}
-		s.encoded = e.o.Now().Sub(began)
-	}
-	e.settle()
-	e.pending, e.order, e.rows, e.sealed = map[batch.Partition]*batch.Batch{}, nil, 0, e.position
-	return s, nil
 }

@@ -76,7 +76,7 @@ func BenchmarkEngine(b *testing.B) {
 						}
 					}
 					folded := cpuTime(b)
-					if err := e.seal(b.Context(), false); err != nil {
+					if err := e.seal(b.Context(), false, nil); err != nil {
 						b.Fatal(err)
 					}
 					folding += folded - began

@@ -13,18 +13,11 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 
 	"go.yaml.in/yaml/v3"
 
 	"serin.dev/serin/internal/store/segment"
 )
-
-// gcPercent is how much garbage there may be, in per cent of what is in use. Most of
-// that is buffers and columns without pointers, so that to collect twice as often as
-// Go does by itself is hardly seen in the profile, and leaves a tenth to a fifth of the
-// memory free at full load (serin load --pid).
-const gcPercent = 50
 
 // serve runs the server until it is told to stop.
 func serve(ctx context.Context, args []string, stdout, stderr io.Writer) error {
@@ -53,7 +46,7 @@ func serve(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		}
 	}
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
+		go collect(ctx)
 	}
 	level := slog.LevelInfo
 	if *verbose {

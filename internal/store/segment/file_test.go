@@ -70,7 +70,7 @@ func TestReadOnlyChangesNothing(t *testing.T) {
 	if _, err := os.Stat(temp); err != nil {
 		t.Errorf("another process's file is gone: %v", err)
 	}
-	if _, err := s.Write(t.Context(), 1, 1, nil); !errors.Is(err, errReadOnly) {
+	if _, err := s.Write(t.Context(), 1, 1, nil, nil); !errors.Is(err, errReadOnly) {
 		t.Errorf("Write gave %v", err)
 	}
 	if _, err := s.DeleteAfter(0); !errors.Is(err, errReadOnly) {

@@ -102,8 +102,9 @@ func escapeGlob(dir string) string {
 // Rows ascend by (position, ordinal) in each batch, and no beacon is in two of
 // them, as [batch.Batch.Append] makes them. When Write returns without an
 // error, the files outlive a crash of the machine; after an error some of them
-// may exist, and a repetition makes them whole.
-func (s *Store) Write(ctx context.Context, from, to uint64, batches []*batch.Batch) ([]string, error) {
+// may exist, and a repetition makes them whole. It calls rest, which may be nil,
+// before each column, where it may be held up.
+func (s *Store) Write(ctx context.Context, from, to uint64, batches []*batch.Batch, rest func()) ([]string, error) {
 	if s.readOnly {
 		return nil, errReadOnly
 	}
@@ -130,7 +131,7 @@ func (s *Store) Write(ctx context.Context, from, to uint64, batches []*batch.Bat
 			return nil, fmt.Errorf("write segments: %w", err)
 		}
 		path := filepath.Join(s.dir, o.tenant, escapeApp(o.app), fileName(from, to))
-		if err := s.writeFile(path, header{o.tenant, o.app, from, to}, bs); err != nil {
+		if err := s.writeFile(path, header{o.tenant, o.app, from, to}, bs, rest); err != nil {
 			return nil, fmt.Errorf("write segment %s: %w", path, err)
 		}
 		paths = append(paths, path)
@@ -140,7 +141,7 @@ func (s *Store) Write(ctx context.Context, from, to uint64, batches []*batch.Bat
 }
 
 // writeFile makes one segment durable under its name.
-func (s *Store) writeFile(path string, h header, bs []*batch.Batch) (err error) {
+func (s *Store) writeFile(path string, h header, bs []*batch.Batch, rest func()) (err error) {
 	order, err := beacons(bs)
 	if err != nil {
 		return err
@@ -162,7 +163,7 @@ func (s *Store) writeFile(path string, h header, bs []*batch.Batch) (err error) 
 			_ = os.Remove(f.Name())
 		}
 	}()
-	if err := encode(f, h, bs); err != nil {
+	if err := encode(f, h, bs, rest); err != nil {
 		return err
 	}
 	if err := f.Chmod(0o644); err != nil {

@@ -33,7 +33,7 @@ func open(t testing.TB) *Store {
 
 func write(t testing.TB, s *Store, from, to uint64, bs ...*batch.Batch) []string {
 	t.Helper()
-	paths, err := s.Write(ctx, from, to, bs)
+	paths, err := s.Write(ctx, from, to, bs, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -173,7 +173,7 @@ func TestReplayEnds(t *testing.T) {
 	if !errors.Is(err, context.Canceled) || errors.Is(err, ErrCorrupt) {
 		t.Error(err)
 	}
-	if _, err := s.Write(ended, 3, 3, []*batch.Batch{beat(t, "a", "w", 3)}); !errors.Is(err, context.Canceled) {
+	if _, err := s.Write(ended, 3, 3, []*batch.Batch{beat(t, "a", "w", 3)}, nil); !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
 }
@@ -205,7 +205,7 @@ func TestWriteRefuses(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := open(t)
-			if paths, err := s.Write(ctx, 1, 5, bs); err == nil {
+			if paths, err := s.Write(ctx, 1, 5, bs, nil); err == nil {
 				t.Fatal(paths)
 			}
 			if left, _ := filepath.Glob(filepath.Join(s.dir, "*", "*", "*")); len(left) != 0 {
@@ -213,7 +213,7 @@ func TestWriteRefuses(t *testing.T) {
 			}
 		})
 	}
-	if _, err := open(t).Write(ctx, 2, 1, nil); err == nil {
+	if _, err := open(t).Write(ctx, 2, 1, nil, nil); err == nil {
 		t.Error("positions 2 to 1")
 	}
 }
@@ -288,7 +288,7 @@ func TestOddApps(t *testing.T) {
 		}
 	}
 	// Parquet's metadata is UTF-8, and so are the apps that are admitted.
-	if _, err := s.Write(ctx, 1, 1, []*batch.Batch{beat(t, "a", "\xff", 1)}); err == nil {
+	if _, err := s.Write(ctx, 1, 1, []*batch.Batch{beat(t, "a", "\xff", 1)}, nil); err == nil {
 		t.Error("an app that is not UTF-8")
 	} else if err := os.Remove(filepath.Join(s.dir, "a", "%FF")); err != nil {
 		t.Error(err) // nothing else was left

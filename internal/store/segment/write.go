@@ -8,7 +8,6 @@ import (
 	"io"
 	"math"
 	"os"
-	"runtime"
 	"slices"
 	"strconv"
 
@@ -24,7 +23,7 @@ import (
 
 // encode writes a whole segment: the pages are ours (see [hybrid]), their
 // headers, the metadata and the footer Arrow's.
-func encode(f *os.File, h header, bs []*batch.Batch) error {
+func encode(f *os.File, h header, bs []*batch.Batch, rest func()) error {
 	props := properties()
 	schema, err := pqarrow.ToParquet(batch.Schema, props, pqarrow.DefaultWriterProps())
 	if err != nil {
@@ -58,7 +57,7 @@ func encode(f *os.File, h header, bs []*batch.Batch) error {
 		return err
 	}
 	for i, b := range bs {
-		if err := w.rowGroup(i, b); err != nil {
+		if err := w.rowGroup(i, b, rest); err != nil {
 			return err
 		}
 	}
@@ -106,7 +105,7 @@ type writer struct {
 	packed bytes.Buffer
 }
 
-func (w *writer) rowGroup(ordinal int, b *batch.Batch) error {
+func (w *writer) rowGroup(ordinal int, b *batch.Batch, rest func()) error {
 	if ordinal > math.MaxInt16 {
 		return fmt.Errorf("more than %d batches of one app", math.MaxInt16+1)
 	}
@@ -115,9 +114,9 @@ func (w *writer) rowGroup(ordinal int, b *batch.Batch) error {
 	w.runs = b.Runs(w.runs[:0])
 	size := int64(0)
 	for c := batch.Column(0); c <= batch.Value; c++ {
-		// Beacons wait for their acknowledgements meanwhile: a large batch takes many
-		// turns of the scheduler, of 10 ms each, and a column about one.
-		runtime.Gosched()
+		if rest != nil {
+			rest()
+		}
 		column := group.NextColumnChunk()
 		var n int64
 		var err error

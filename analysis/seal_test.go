@@ -1,0 +1,34 @@
+package analysis
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// TestPace: a rest is three times as long as the work before it, within bounds, and
+// there is none when the time is up or there is a hurry.
+func TestPace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hurry := make(chan struct{})
+		p := newPace(hurry, time.Second)
+		after := func(work, want time.Duration) {
+			t.Helper()
+			time.Sleep(work)
+			start := time.Now()
+			p.rest()
+			if got := time.Since(start); got != want {
+				t.Errorf("a rest of %v after %v of work, want %v", got, work, want)
+			}
+		}
+		after(time.Millisecond, 3*time.Millisecond)
+		after(400*time.Microsecond, 0)
+		after(700*time.Microsecond, 3300*time.Microsecond) // both together
+		after(20*time.Millisecond, 5*time.Millisecond)
+		after(time.Second, 0) // the time is up
+		after(time.Millisecond, 0)
+		p = newPace(hurry, time.Minute)
+		close(hurry)
+		after(time.Millisecond, 0)
+	})
+}
