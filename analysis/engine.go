@@ -400,9 +400,11 @@ func (e *Engine) evaluateLoop(ctx context.Context, last uint64) (err error) {
 			return errEval
 		}
 		if sealed == nil && (full || now.Sub(lastSeal) >= e.o.SealAfter) {
+			// Rows that come meanwhile are held beside those that are sealed: an eighth as many.
+			p := newPace(hurry.Done(), now.Sub(lastSeal)/8)
 			sealed, lastSeal = make(chan error, 1), now
 			go func(done chan<- error) {
-				done <- e.seal(context.WithoutCancel(ctx), false, newPace(hurry.Done(), e.o.SealAfter/2).rest)
+				done <- e.seal(context.WithoutCancel(ctx), false, p.rest)
 			}(sealed)
 		}
 	}
