@@ -42,8 +42,8 @@ type Applied struct {
 
 // Apply changes documents and registers rollouts, all of it or nothing, in one
 // record. Documents are checked as they stand together after it. All faults are
-// told together; they are [canary.ErrInvalid], [ErrBasis], [ErrExists] or
-// [ErrCatchingUp]. With check nothing is recorded, and numbers are those that the
+// told together; they are [canary.ErrInvalid], [ErrBasis], [ErrExists], [ErrBudget] or
+// [ErrCatchingUp]. Budgets let rollouts begin or not as they stand before it. With check nothing is recorded, and numbers are those that the
 // changes would have.
 func (e *Engine) Apply(ctx context.Context, id tenant.ID, who string, edits []Edit, rollouts []canary.Rollout, check bool) (Applied, error) {
 	e.mu.Lock()
@@ -105,16 +105,31 @@ func (e *Engine) applyEdits(ctx context.Context, tenant, who string, edits []Edi
 			faults = append(faults, fmt.Errorf("%w:\n%w", canary.ErrInvalid, err))
 		}
 	}
+	have := e.objectivesOf(tenant)
+	if a.Objectives != nil {
+		clear(have)
+		for i := range a.Objectives {
+			have[a.Objectives[i].Name] = &a.Objectives[i]
+		}
+	}
+	// Of what objectives there will be nothing is known where the documents have faults.
+	known := len(faults) == 0
 	for _, r := range rollouts {
 		err := e.policiesOf(tenant, &then).resolve(tenant, &r)
 		if err == nil {
 			err = r.Normalize()
 		}
-		switch {
-		case err != nil:
+		if err == nil && known {
+			err = checkBudgets(have, &r)
+		}
+		if err == nil && (e.exists(rolloutKey{tenant, r.ID}) || slices.Contains(out.Rollouts, r.ID)) {
+			err = ErrExists
+		}
+		if err == nil {
+			err = e.checkStart(tenant, &r)
+		}
+		if err != nil {
 			faults = append(faults, fmt.Errorf("rollout %s: %w", r.ID, err))
-		case e.exists(rolloutKey{tenant, r.ID}) || slices.Contains(out.Rollouts, r.ID):
-			faults = append(faults, fmt.Errorf("rollout %s: %w", r.ID, ErrExists))
 		}
 		a.Rollouts, out.Rollouts = append(a.Rollouts, r), append(out.Rollouts, r.ID)
 	}

@@ -89,6 +89,7 @@ func TestApplyIsAllOrNothing(t *testing.T) {
 		"a rollout that is none":         {good, []canary.Rollout{{ID: "x"}}, canary.ErrInvalid, "rollout x: "},
 		"a rollout twice":                {good, []canary.Rollout{r, r}, ErrExists, "rollout r: "},
 		"a policy that is not there":     {good, []canary.Rollout{{ID: "x", Policy: canary.Policy{Name: "none"}}}, canary.ErrInvalid, `policy.name: "none"`},
+		"a budget that is nobody's":      {good, []canary.Rollout{guarded("c")}, canary.ErrInvalid, `rollout r: invalid: policy.slos: "c": want one of a, b`},
 		"nothing":                        {nil, nil, canary.ErrInvalid, "want at least one"},
 		"too much at once":               {manyEdits(33, maxDocument-20), nil, canary.ErrInvalid, "bytes as recorded, with what was before: want at most"},
 		"too many":                       {manyEdits(maxDocuments+1, 0), nil, canary.ErrInvalid, "501 documents: want at most 500"},
@@ -104,7 +105,7 @@ func TestApplyIsAllOrNothing(t *testing.T) {
 	if err != nil || len(checked.Changes) != 2 || len(checked.Notes) != 1 || h.recorded() != before {
 		t.Errorf("a check: %+v, %v", checked, err)
 	}
-	done, err := h.e.Apply(t.Context(), owner(t), "ci", good, []canary.Rollout{r}, false)
+	done, err := h.e.Apply(t.Context(), owner(t), "ci", good, []canary.Rollout{guarded("b")}, false)
 	if err != nil || len(done.Changes) != 2 || done.Changes[1].Number != 2 || done.Changes[0].Last != 2 || len(done.Rollouts) != 1 {
 		t.Fatalf("%+v, %v", done, err)
 	}
@@ -114,6 +115,13 @@ func TestApplyIsAllOrNothing(t *testing.T) {
 	if _, err := h.e.Back(t.Context(), owner(t), "boss", 1); err == nil || !strings.Contains(err.Error(), "want 0 or 2: changes 1 to 2 were made together") {
 		t.Error(err)
 	}
+}
+
+// guarded is a rollout whose stages wait for an objective's budget.
+func guarded(objective string) canary.Rollout {
+	r := flagRollout()
+	r.Policy.SLOs = []string{objective}
+	return r
 }
 
 func manyEdits(n, size int) (all []Edit) {

@@ -11,38 +11,42 @@ import (
 	"serin.dev/serin/analysis/verdict"
 )
 
-// checkBudgets reports what is wrong with the objectives that a rollout's policy
-// names, as [canary.Invalid]. The caller holds mu.
-func (e *Engine) checkBudgets(tenant string, r *canary.Rollout) error {
-	invalid := &canary.Invalid{}
-	var known []string
-	for k := range maps.Keys(e.fold.Books) {
+// objectivesOf returns a tenant's objectives by name. The caller holds mu.
+func (e *Engine) objectivesOf(tenant string) map[string]*slo.Objective {
+	all := map[string]*slo.Objective{}
+	for k, b := range e.fold.Books {
 		if k.Tenant == tenant {
-			known = append(known, k.Name)
+			all[k.Name] = &b.Objective
 		}
 	}
-	slices.Sort(known)
+	return all
+}
+
+// checkBudgets reports what is wrong with the objectives that a rollout's policy
+// names, as [canary.Invalid]. have are the tenant's, by name.
+func checkBudgets(have map[string]*slo.Objective, r *canary.Rollout) error {
+	invalid := &canary.Invalid{}
 	one := "an objective of the tenant, which has none"
-	if len(known) > 0 {
-		one = "one of " + strings.Join(known, ", ")
+	if len(have) > 0 {
+		one = "one of " + strings.Join(slices.Sorted(maps.Keys(have)), ", ")
 	}
 	fault := func(field, value, want string) {
 		invalid.Faults = append(invalid.Faults, canary.Fault{Field: field, Value: fmt.Sprintf("%q", value), Want: want})
 	}
 	for _, name := range r.Policy.SLOs {
-		if e.fold.Books[sloKey{tenant, name}] == nil {
+		if have[name] == nil {
 			fault("policy.slos", name, one)
 		}
 	}
 	if l := r.Policy.Budget; l != nil {
-		switch b := e.fold.Books[sloKey{tenant, l.SLO}]; {
-		case b == nil:
+		switch o := have[l.SLO]; {
+		case o == nil:
 			fault("policy.budget.slo", l.SLO, one)
-		case b.Objective.App != r.App:
-			fault("policy.budget.slo", l.SLO, "an objective of the rollout's app; this one is of "+b.Objective.App)
-		case b.Objective.Unit == slo.UnitEvent:
+		case o.App != r.App:
+			fault("policy.budget.slo", l.SLO, "an objective of the rollout's app; this one is of "+o.App)
+		case o.Unit == slo.UnitEvent:
 			fault("policy.budget.slo", l.SLO, "an objective whose unit is session or user: events of one client are not independent, and one that loops must not roll back")
-		case b.Objective.Method != slo.Occurrences:
+		case o.Method != slo.Occurrences:
 			fault("policy.budget.slo", l.SLO, "an objective of the method Occurrences: slices of time are nobody's in particular")
 		}
 	}
@@ -71,11 +75,42 @@ func (e *Engine) withheld(t *canary.Test) (all []verdict.Withheld) {
 }
 
 func withheldWhy(s *verdict.SLOState) string {
-	left := fmt.Sprintf("%.3g %% of the error budget of %s is left", 100*float64(s.Budget.Remaining), s.SLO)
 	if s.Action == verdict.Freeze {
-		return left + ", and its policy says freeze: no stage goes on without an exception (serin slo except)"
+		return budgetSays(s) + ": no stage goes on without an exception (serin slo except)"
 	}
-	return left + ", and its policy asks for an approval (serin slo except)"
+	return budgetSays(s) + " (serin slo except)"
+}
+
+// budgetSays says what is left of a budget that keeps something back, and what its
+// policy asks for then.
+func budgetSays(s *verdict.SLOState) string {
+	left := fmt.Sprintf("%.3g %% of the error budget of %s is left, and its policy ", 100*float64(s.Budget.Remaining), s.SLO)
+	if s.Action == verdict.Freeze {
+		return left + "says freeze"
+	}
+	return left + "asks for an approval"
+}
+
+// checkStart returns [ErrBudget] where a rollout may not begin: the budget policy of
+// an objective of its app, or of one that its own policy names, says freeze or asks
+// for an approval, and no exception lets it pass. Unlike a stage, a beginning asks
+// all objectives of the app: a freeze that only those keep who name it is none. One
+// that was never evaluated has spent nothing yet and keeps nothing back; a stage
+// waits for it. The caller holds mu.
+func (e *Engine) checkStart(tenant string, r *canary.Rollout) error {
+	var why []string
+	for _, k := range e.fold.sloKeys() {
+		if k.Tenant != tenant || e.fold.Books[k].Objective.App != r.App && !slices.Contains(r.Policy.SLOs, k.Name) {
+			continue
+		}
+		if s := e.states[stateKey{tenant, k.Name, ""}]; s != nil && s.current.Action != verdict.Allow {
+			why = append(why, fmt.Sprintf("%s: want an exception first (serin slo except %s)", budgetSays(&s.current), k.Name))
+		}
+	}
+	if len(why) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%w: %s", ErrBudget, strings.Join(why, "; "))
 }
 
 // spend returns what a test's canary spent of the error budget that its policy

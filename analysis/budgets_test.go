@@ -63,11 +63,36 @@ func TestBudgetHoldsStage(t *testing.T) {
 			t.Errorf("a gate under a freeze: %+v, %v", s, err)
 		}
 	}
+	// Nothing new begins: not on the app, nor where a policy names the objective.
+	plain, named, other := flagRollout(), flagRollout(), flagRollout()
+	plain.ID, named.ID, other.ID = "plain", "named", "other"
+	plain.Policy.SLOs, other.Policy.SLOs, named.App, other.App = nil, nil, "else", "else"
+	refused := func(r canary.Rollout, want string) {
+		t.Helper()
+		_, err := h.e.Create(t.Context(), owner(t), r)
+		_, planned := h.e.Apply(t.Context(), owner(t), "ci", nil, []canary.Rollout{r}, true)
+		for _, err := range []error{err, planned} {
+			if !errors.Is(err, ErrBudget) || !strings.Contains(err.Error(), r.ID) || !strings.Contains(err.Error(), want) {
+				t.Errorf("rollout %s: %v, want %s", r.ID, err, want)
+			}
+		}
+	}
+	const says = "of the error budget of errors is left, and its policy says freeze: want an exception first (serin slo except errors)"
+	refused(plain, says)
+	refused(named, says)
+	if _, err := h.e.Create(t.Context(), owner(t), other); err != nil {
+		t.Errorf("a rollout of another app: %v", err)
+	}
 	// After a restart it is held still.
 	h.stop()
 	h.start()
 	is(verdict.Hold, verdict.BudgetHolds)
+	refused(plain, says)
 	until := time.UnixMilli(h.now.Load()).UTC().Add(time.Hour)
+	if err := h.e.Except(t.Context(), owner(t), "errors", verdict.SLOException{Who: "ann", Why: "less strict", Until: until.Add(-time.Minute), Action: verdict.Approval}); err != nil {
+		t.Fatal(err)
+	}
+	refused(plain, "and its policy asks for an approval: want an exception first")
 	if err := h.e.Except(t.Context(), owner(t), "errors", verdict.SLOException{Who: "ann", Why: "the repair", Until: until}); err != nil {
 		t.Fatal(err)
 	}
@@ -75,8 +100,12 @@ func TestBudgetHoldsStage(t *testing.T) {
 	if s, err := h.e.SetStage(t.Context(), owner(t), "r", next); err != nil || s.Stage != 1 {
 		t.Errorf("the next stage under an exception: %v", err)
 	}
+	if _, err := h.e.Apply(t.Context(), owner(t), "ci", nil, []canary.Rollout{plain}, false); err != nil {
+		t.Errorf("a beginning under an exception: %v", err)
+	}
 	h.now.Add(2 * 3600_000)
 	is(verdict.Hold, verdict.BudgetHolds)
+	refused(named, says)
 	// A smaller share and a rollback are nobody's to keep back.
 	if s, err := h.e.SetStage(t.Context(), owner(t), "r", 0); err != nil || s.Stage != 0 {
 		t.Errorf("back under a freeze: %v", err)

@@ -33,6 +33,7 @@ import (
 var (
 	ErrNotFound = errors.New("no such rollout")
 	ErrExists   = errors.New("a rollout with this id exists")
+	ErrBudget   = errors.New("an error budget lets no rollout begin")
 	ErrStage    = errors.New("stage not allowed")
 	ErrEnded    = errors.New("the rollout has ended")
 	// ErrCatchingUp says that the journal is still read up to where it was read before

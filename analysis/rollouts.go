@@ -36,7 +36,7 @@ type Status struct {
 }
 
 // Create registers a rollout; sessions count from now on. It answers
-// [canary.ErrInvalid] or [ErrExists].
+// [canary.ErrInvalid], [ErrExists], [ErrBudget] or [ErrCatchingUp].
 func (e *Engine) Create(ctx context.Context, id tenant.ID, r canary.Rollout) (Status, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -46,12 +46,18 @@ func (e *Engine) Create(ctx context.Context, id tenant.ID, r canary.Rollout) (St
 	if err := r.Normalize(); err != nil {
 		return Status{}, err
 	}
-	if err := e.checkBudgets(id.String(), &r); err != nil {
+	k := rolloutKey{id.String(), r.ID}
+	if err := e.settled(); err != nil {
+		return Status{}, fmt.Errorf("rollout %q: %w", k.ID, err) // objectives and states may be in what is still to be read
+	}
+	if err := checkBudgets(e.objectivesOf(k.Tenant), &r); err != nil {
 		return Status{}, err
 	}
-	k := rolloutKey{id.String(), r.ID}
 	if e.exists(k) {
 		return Status{}, fmt.Errorf("id %q: %w", r.ID, ErrExists)
+	}
+	if err := e.checkStart(k.Tenant, &r); err != nil {
+		return Status{}, fmt.Errorf("rollout %q: %w", k.ID, err)
 	}
 	if err := e.command(ctx, Record{Type: TypeRollout, Tenant: k.Tenant, ID: k.ID, Rollout: &r}); err != nil {
 		return Status{}, err
@@ -162,7 +168,7 @@ func (e *Engine) Shadow(ctx context.Context, id tenant.ID, rollout string, p *ca
 		if err != nil {
 			return Status{}, err
 		}
-		if err := e.checkBudgets(k.Tenant, &shadow); err != nil {
+		if err := checkBudgets(e.objectivesOf(k.Tenant), &shadow); err != nil {
 			return Status{}, err
 		}
 		r.Rollout = &shadow

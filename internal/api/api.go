@@ -178,7 +178,7 @@ func (a *API) explain(w http.ResponseWriter, r *http.Request, access tenant.Acce
 	switch {
 	case errors.Is(err, analysis.ErrNotFound), errors.Is(err, analysis.ErrNoObjective):
 		fail(w, http.StatusNotFound, "not_found", err.Error())
-	case errors.Is(err, analysis.ErrExists), errors.Is(err, analysis.ErrStage), errors.Is(err, analysis.ErrEnded), errors.Is(err, analysis.ErrBasis), errors.Is(err, analysis.ErrRelease):
+	case errors.Is(err, analysis.ErrExists), errors.Is(err, analysis.ErrBudget), errors.Is(err, analysis.ErrStage), errors.Is(err, analysis.ErrEnded), errors.Is(err, analysis.ErrBasis), errors.Is(err, analysis.ErrRelease):
 		fail(w, http.StatusConflict, "conflict", err.Error())
 	case errors.Is(err, analysis.ErrCatchingUp):
 		w.Header().Set("Retry-After", "2")
