@@ -394,7 +394,9 @@ func (e *Engine) evaluateLoop(ctx context.Context, last uint64) (err error) {
 		full := e.rows >= e.o.SealRows
 		var errEval error
 		if e.ready {
-			errEval = e.evaluate(ctx, now)
+			// An end that comes while a record is written waits for it: else the last seal
+			// would not be made, and the next start had all of it to do again.
+			errEval = e.evaluate(context.WithoutCancel(ctx), now)
 		}
 		e.mu.Unlock()
 		if errEval != nil {
