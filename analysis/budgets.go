@@ -124,6 +124,11 @@ func (f *fold) spend(t *canary.Test, q canary.Question) *verdict.Spend {
 	if b == nil {
 		return &verdict.Spend{SLO: l.SLO, Excess: verdict.Unknown, Lo: verdict.Unknown, Hi: verdict.Unknown, Refused: "there is no such objective any more"}
 	}
-	r := slo.Rollout{Change: t.Rollout.Change, Canary: t.Rollout.Canary, Baseline: t.Rollout.Baseline, Since: t.Created, Arm: t.Rollout.Arm}
-	return b.Spend(r, l.Share(), t.Rollout.Policy.SpendAlpha(), slo.Question{At: q.At, Position: q.Position, Behind: q.Behind})
+	return b.Spend(spender(t), l.Share(), t.Rollout.Policy.SpendAlpha(), slo.Question{At: q.At, Position: q.Position, Behind: q.Behind})
+}
+
+// spender is a test's rollout as one that spends a budget.
+func spender(t *canary.Test) slo.Rollout {
+	r := &t.Rollout
+	return slo.Rollout{ID: r.ID, Change: r.Change, Canary: r.Canary, Baseline: r.Baseline, Since: t.Created, Arm: r.Arm}
 }

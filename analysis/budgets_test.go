@@ -2,6 +2,7 @@ package analysis
 
 import (
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -10,6 +11,7 @@ import (
 	"serin.dev/serin/analysis/canary"
 	"serin.dev/serin/analysis/slo"
 	"serin.dev/serin/analysis/verdict"
+	"serin.dev/serin/internal/event"
 )
 
 // flagRollout is of two stages, and names the objective whose budget guards it.
@@ -175,4 +177,68 @@ func TestSpend(t *testing.T) {
 	if _, is := Final(d.Would, 0); !was || given.Reasons[0].Code != verdict.Overspent || is {
 		t.Errorf("given %+v, would %+v", given.Reasons, d.Would)
 	}
+}
+
+// TestSpendOfOneNetwork has one network send failing sessions of the canary until they
+// are over what the rollout may spend, and then everybody fail, over a restart.
+func TestSpendOfOneNetwork(t *testing.T) {
+	h := newHouse(t)
+	h.stop()
+	h.slos = Objectives{"t": {shopObjective()}}
+	h.start()
+	no := false
+	r := flagRollout()
+	r.Change, r.Canary, r.Baseline = "release/2", "2", "1"
+	r.Stages[0].Weight, r.Stages[1].Weight = 0.5, 0.6
+	r.Policy = canary.Policy{Guardrails: map[string]canary.Guardrail{"error_free": {Critical: &no}}, Budget: &canary.BudgetLimit{SLO: "errors", Spend: "1%"}}
+	if _, err := h.e.Create(t.Context(), owner(t), r); err != nil {
+		t.Fatal(err)
+	}
+	rng, n := rand.New(rand.NewPCG(1, 1)), 0
+	minutes := func(count, forged int, broken float64) {
+		t.Helper()
+		for range count {
+			base := h.now.Load()
+			var all []event.Beacon
+			one := func(network, release string, fails bool) {
+				n++
+				at := base + int64(len(all))*1000
+				b := event.Beacon{SDK: "a/1", App: "shop", Release: event.Release(release), Session: fmt.Sprint("s", n), Received: at, Sent: at, Arms: []event.Arm{{Change: "release/2", Variant: map[string]string{"1": "baseline", "2": "canary"}[release]}},
+					Ctx: event.Context{Platform: "web", Device: "mobile", Prefix: network}, Events: []event.One{{Kind: event.View, Name: "/", Time: at}}}
+				if fails {
+					b.Events = append(b.Events, event.One{Kind: event.Error, Name: "TypeError", Time: at})
+				}
+				all = append(all, b)
+			}
+			for k := range 20 {
+				release := []string{"1", "2"}[k%2]
+				one(fmt.Sprint("net", rng.IntN(40)), release, rng.IntN(100) < 2 || release == "2" && rng.Float64() < broken)
+			}
+			for range forged {
+				one("forger", "2", true)
+				one("forger", "1", false) // so that the sample ratio is as planned
+			}
+			h.minute(all, base+60_000)
+		}
+	}
+	minutes(70, 0, 0)
+	minutes(40, 8, 0)
+	s := h.until("held because of one network", func(s Status) bool { return s.Verdict.Reasons[0].Code == verdict.Influence })
+	a := s.Verdict.Spend.Alone
+	if s.Verdict.Decision != verdict.Hold || a == nil || a.Prefix != "forger" || a.Canary != a.Bad || a.Bad < 100 || a.Baseline != a.Bad || float64(a.Lo) > s.Verdict.Spend.Limit || float64(s.Verdict.Spend.Lo) <= s.Verdict.Spend.Limit {
+		t.Errorf("%+v %+v %+v", s.Verdict.Reasons, s.Verdict.Spend, a)
+	}
+	if want := `rests on the network "forger"`; !strings.Contains(s.Verdict.Reasons[0].Text, want) {
+		t.Errorf("%s: want %s", s.Verdict.Reasons[0].Text, want)
+	}
+	h.stop()
+	h.start()
+	h.until("held after a restart", func(s Status) bool { return s.Verdict.Reasons[0].Code == verdict.Influence })
+	minutes(60, 0, 0.6)
+	s = h.until("rollback", func(s Status) bool { return s.Verdict.Decision == verdict.Rollback })
+	if s.Verdict.Reasons[0].Code != verdict.Overspent || s.Verdict.Spend.Alone == nil || float64(s.Verdict.Spend.Alone.Lo) <= s.Verdict.Spend.Limit {
+		t.Errorf("%+v %+v", s.Verdict.Reasons, s.Verdict.Spend)
+	}
+	h.stop()
+	h.again(3)
 }

@@ -16,7 +16,7 @@ import (
 
 // checkpointVersion changes with any change of what is kept; another version
 // is not read, and the analysis starts again from the logs.
-const checkpointVersion = 12
+const checkpointVersion = 13
 
 // checkpoint is the fold and the places in both logs that it stands for.
 type checkpoint struct {

@@ -63,13 +63,21 @@ func (f *fold) applySLO(r Record) {
 	}
 }
 
-// booksOf returns the books of an app, sorted by their objectives' names.
+// booksOf returns the books of an app, sorted by their objectives' names. Each watches
+// the rollouts under way whose spending of its budget is bounded.
 func (f *fold) booksOf(tenant, name string) []*slo.Book {
 	if f.books == nil {
 		f.books = map[app][]*slo.Book{}
 		for _, k := range f.sloKeys() {
 			of := app{k.Tenant, f.Books[k].Objective.App}
 			f.books[of] = append(f.books[of], f.Books[k])
+			var spenders []slo.Rollout
+			for _, t := range f.of(of.tenant, of.name) {
+				if l := t.Rollout.Policy.Budget; l != nil && l.SLO == k.Name {
+					spenders = append(spenders, spender(t))
+				}
+			}
+			f.Books[k].Watch(spenders)
 		}
 	}
 	return f.books[app{tenant, name}]

@@ -67,6 +67,12 @@ func objectiveName(s string) bool {
 	return strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789-") == ""
 }
 
+// spentByOne reports whether a rollout that has overspent would not have without one
+// network.
+func spentByOne(s *verdict.Spend) bool {
+	return s.Alone != nil && !(float64(s.Alone.Lo) > s.Limit) // unknown is not over
+}
+
 // overspent reports whether a rollout has spent more of an error budget than it may,
 // beyond chance.
 func overspent(s *verdict.Spend) bool {

@@ -57,6 +57,7 @@ type Book struct {
 	Restated   verdict.Restated // what came late, since Began
 	Late       []Restatement    // of it what is in no ledger yet, by day
 	Exceptions []verdict.SLOException
+	Spenders   []*Spender // rollouts whose spending is bounded
 
 	m *matching
 }
@@ -92,10 +93,11 @@ type Cohort struct {
 
 // Unit is a session or a user that was counted.
 type Unit struct {
-	Cohort, Group int32 // Group -1: none
-	At            int32 // minute in which it counts
+	Cohort, Group int32  // Group -1: none
+	At            int32  // minute in which it counts
+	Hour          int32  // in which Evidence was given
+	Network       uint32 // hash of the network that it is counted for; of a session or user
 	Bad           bool
-	Hour          int32 // in which Evidence was given
 	Evidence      uint8 // bad events that were evidence in that hour
 	Last          int64 // receive time, Unix ms
 }
@@ -240,7 +242,7 @@ func (b *Book) Beacon(bt *batch.Batch, lo, hi int, first bool) {
 			b.Groups[group].Sessions.Add(minuteOf(received), one)
 		}
 	}
-	cohort, id := -1, uint64(0)
+	cohort, id, prefix := -1, uint64(0), ""
 	for r := lo; r < hi; r++ {
 		if bt.Kind(r) == event.Drop {
 			b.lost(bt, r)
@@ -253,13 +255,13 @@ func (b *Book) Beacon(bt *batch.Batch, lo, hi int, first bool) {
 			continue
 		}
 		if cohort < 0 {
-			cohort, id = b.cohort(bt, lo), clientID(bt, lo, b.Objective.Unit)
+			cohort, id, prefix = b.cohort(bt, lo), clientID(bt, lo, b.Objective.Unit), bt.Text(batch.Prefix, lo)
 		}
 		at := minuteOf(min(bt.Time(r), received)) // nothing happens after it was received
 		if b.Objective.Unit == UnitEvent {
 			b.event(id, cohort, group, at, received, bad)
 		} else {
-			b.unit(id, cohort, group, at, received, bad)
+			b.unit(id, cohort, group, at, received, prefix, bad)
 		}
 	}
 }
@@ -311,8 +313,8 @@ func (b *Book) event(id uint64, cohort, group int, at int32, received int64, bad
 }
 
 // unit counts a session or a user once: where it was first seen, and from the
-// moment that it fails there instead.
-func (b *Book) unit(id uint64, cohort, group int, at int32, received int64, bad bool) {
+// moment that it fails there instead, for the network from which it then was.
+func (b *Book) unit(id uint64, cohort, group int, at int32, received int64, prefix string, bad bool) {
 	u, known := b.Units[id]
 	if known && received-u.Last > b.unitTTL() {
 		known = false
@@ -322,16 +324,23 @@ func (b *Book) unit(id uint64, cohort, group int, at int32, received int64, bad 
 		b.Lost.Add(minuteOf(received), Counts{Total: 1}) // told as incomplete, and counted nowhere
 		return
 	case !known:
-		u = Unit{Cohort: int32(cohort), Group: int32(group), At: at, Bad: bad, Last: received}
+		u = Unit{Cohort: int32(cohort), Group: int32(group), At: at, Network: hashNetwork(prefix), Bad: bad, Last: received}
 		c := Counts{Total: 1}
 		if bad {
 			c.Bad, c.Capped = 1, 1
 		}
 		b.count(cohort, group, at, received, c)
+		for _, s := range b.Spenders {
+			s.came(b, cohort, at, prefix, bad)
+		}
 	case bad && !u.Bad:
 		b.count(int(u.Cohort), int(u.Group), u.At, b.Now, Counts{Total: -1})
 		b.count(int(u.Cohort), int(u.Group), at, received, Counts{Total: 1, Bad: 1, Capped: 1})
-		u.Bad, u.At, u.Last = true, at, received
+		for _, s := range b.Spenders {
+			s.left(b, int(u.Cohort), u.At, u.Network)
+			s.came(b, int(u.Cohort), at, prefix, true)
+		}
+		u.Bad, u.At, u.Network, u.Last = true, at, hashNetwork(prefix), received
 	default:
 		u.Last = received
 	}

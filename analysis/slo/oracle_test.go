@@ -142,7 +142,7 @@ func TestOracle(t *testing.T) {
 				note(at, bad)
 				continue
 			}
-			b.unit(id, 0, -1, int32(at), received, bad)
+			b.unit(id, 0, -1, int32(at), received, "", bad)
 			if i, ok := sessions[id]; !ok {
 				sessions[id] = len(list)
 				list = append(list, seen{at, bad})

@@ -2,12 +2,10 @@ package slo
 
 import (
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 	"time"
 
-	"serin.dev/serin/analysis/evalue"
 	"serin.dev/serin/analysis/verdict"
 	"serin.dev/serin/internal/event"
 	"serin.dev/serin/internal/store/batch"
@@ -15,6 +13,7 @@ import (
 
 // Rollout is a change whose spending of a budget is asked for.
 type Rollout struct {
+	ID                       string // by which [Book.Watch] knows it
 	Change, Canary, Baseline string
 	Since                    int64 // Unix ms: when it began
 	// Arm says on which side of the change a unit is; ok is false for one that takes
@@ -38,7 +37,8 @@ const (
 //
 // The interval is a confidence sequence, the normal mixture of Robbins (1970) at the
 // variance of [Spending.Who]: at level alpha its lower end is over the truth at no
-// look, approximately, however often one looks.
+// look, approximately, however often one looks. Where it is over the limit, and the
+// book watches the rollout, the network is looked for without which it is least.
 func (b *Book) Spend(r Rollout, share, alpha float64, q Question) *verdict.Spend {
 	s := &verdict.Spend{SLO: b.Objective.Name, Excess: verdict.Unknown, Lo: verdict.Unknown, Hi: verdict.Unknown}
 	f, err := b.frame(q)
@@ -56,10 +56,11 @@ func (b *Book) Spend(r Rollout, share, alpha float64, q Question) *verdict.Spend
 		s.Allowed = b.Objective.Budget() * total * float64(whole/time.Minute) / float64(f.to-known)
 	}
 	s.Limit = share * s.Allowed
-	e, bad := b.excessOf(r, f.to)
+	own, control, bad := b.compared(r, f.to)
+	e := compare(own, control)
 	s.Bad, s.Compared = bad, e.compared
 	if e.compared > 0 {
-		half := math.Sqrt(e.variance) * evalue.MixtureRadius(e.variance, spendTuned, 2*alpha)
+		half := e.half(alpha)
 		s.Excess, s.Lo, s.Hi = verdict.Bound(e.sum), verdict.Bound(e.sum-half), verdict.Bound(e.sum+half)
 	}
 	switch {
@@ -68,13 +69,17 @@ func (b *Book) Spend(r Rollout, share, alpha float64, q Question) *verdict.Spend
 	case bad < spendLeastBad:
 		s.Refused = fmt.Sprintf("%d bad units on the canary: at least %d are needed", bad, spendLeastBad)
 	}
+	if i := slices.IndexFunc(b.Spenders, func(s *Spender) bool { return s.ID == r.ID }); i >= 0 && s.Refused == "" && float64(s.Lo) > s.Limit {
+		b.Spenders[i].rollout = r // a checkpoint does not hold it
+		s.Alone = b.Spenders[i].alone(b, own, control, e, alpha)
+	}
 	return s
 }
 
-// excessOf compares a rollout's canary with its baseline since it began, in whole
-// quarters of an hour, and counts the canary's bad units.
-func (b *Book) excessOf(r Rollout, to int32) (e *excess, bad int64) {
-	own, control := map[cell]count{}, map[cell]count{}
+// compared returns the units of a rollout's canary and of its baseline since it began,
+// in whole quarters of an hour, by what is alike, and counts the canary's bad ones.
+func (b *Book) compared(r Rollout, to int32) (own, control map[cell]count, bad int64) {
+	own, control = map[cell]count{}, map[cell]count{}
 	from := minuteOf(r.Since)
 	from -= mod(from, quarter)
 	for _, c := range b.Cohorts {
@@ -100,7 +105,7 @@ func (b *Book) excessOf(r Rollout, to int32) (e *excess, bad int64) {
 			}
 		}
 	}
-	return compare(own, control), bad
+	return own, control, bad
 }
 
 // rest is what must be alike beside the change: the arms of others, and the release

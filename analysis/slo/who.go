@@ -181,17 +181,6 @@ func (e *excess) add(c, control count, p, p0 float64) {
 // compare sums the cells of one thing and of its controls, in an order of their
 // own, so that the same spending gives the same bytes.
 func compare(own, control map[cell]count) *excess {
-	pooled := func(of map[cell]count) float64 {
-		var s count
-		for _, c := range of {
-			s.n += c.n
-			s.k += c.k
-		}
-		if s.n == 0 {
-			return 0
-		}
-		return float64(s.k) / float64(s.n)
-	}
 	p, p0 := pooled(own), pooled(control)
 	cells := slices.SortedFunc(maps.Keys(own), func(a, b cell) int {
 		return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.stratum, b.stratum), cmp.Compare(a.rest, b.rest))
@@ -203,6 +192,19 @@ func compare(own, control map[cell]count) *excess {
 		}
 	}
 	return e
+}
+
+// pooled returns the rate over all cells.
+func pooled(of map[cell]count) float64 {
+	var s count
+	for _, c := range of {
+		s.n += c.n
+		s.k += c.k
+	}
+	if s.n == 0 {
+		return 0
+	}
+	return float64(s.k) / float64(s.n)
 }
 
 func put(m map[cell]count, at cell, h *Hour) {

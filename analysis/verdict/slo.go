@@ -199,6 +199,18 @@ type Spend struct {
 	Lo       Bound   `json:"excess_lo"`
 	Hi       Bound   `json:"excess_hi"`         // ends of a confidence sequence: they hold at all looks at once
 	Refused  string  `json:"refused,omitempty"` // why nothing is decided on it yet
+	// Alone is the network without which the lower end is least, where that end is
+	// over the limit.
+	Alone *Alone `json:"alone,omitempty"`
+}
+
+// Alone is one network whose units may be what a rollout spent.
+type Alone struct {
+	Prefix   string `json:"prefix"`    // keyed hash; empty: all clients whose network is not known
+	Canary   int64  `json:"canary"`    // its units there
+	Bad      int64  `json:"bad"`       // of those
+	Baseline int64  `json:"baseline"`  // its units there
+	Lo       Bound  `json:"excess_lo"` // without it; null: nothing is left that is comparable
 }
 
 // SLOException lets a pipeline pass an error budget for a time. It is recorded

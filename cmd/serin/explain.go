@@ -248,6 +248,9 @@ func printEvidence(w io.Writer, ev *analysis.Evidence, chart *plot.Chart, width 
 func spending(s *verdict.Spend) string {
 	text := fmt.Sprintf("Of the %s bad that the budget of %s allows in a window the rollout may spend %s; its excess is %s (%s to %s), of %d bad.",
 		figure(verdict.Bound(math.Round(s.Allowed))), s.SLO, figure(verdict.Bound(math.Round(s.Limit))), figure(s.Excess), figure(s.Lo), figure(s.Hi), s.Bad)
+	if a := s.Alone; a != nil {
+		text += fmt.Sprintf(" Without network %s, of %d units on the canary, %d of them bad, and %d on the baseline, it is at least %s.", a.Prefix, a.Canary, a.Bad, a.Baseline, figure(a.Lo))
+	}
 	if s.Refused != "" {
 		text += " Nothing is decided on it: " + s.Refused + "."
 	}
