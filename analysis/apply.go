@@ -3,7 +3,6 @@ package analysis
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -59,6 +58,18 @@ func (e *Engine) applyEdits(ctx context.Context, tenant, who string, edits []Edi
 	}
 	if len(edits)+len(rollouts) == 0 {
 		return Applied{}, fmt.Errorf("%w: changes, rollouts: none: want at least one", canary.ErrInvalid)
+	}
+	// JSON makes no text shorter: what is too long as it is need be neither read nor
+	// encoded to be refused, as a way back over very much would be.
+	least := 0
+	for _, x := range edits {
+		least += len(x.Text)
+		if d := e.documents[tenant]; d != nil {
+			least += len(d.current[x.Kind+"/"+x.Name].After)
+		}
+	}
+	if err := fits(least, "more than "); err != nil {
+		return Applied{}, err
 	}
 	a, out := Apply{}, Applied{Changes: []Change{}, Rollouts: []string{}, Notes: []string{}}
 	var faults []error
@@ -136,15 +147,19 @@ func (e *Engine) applyEdits(ctx context.Context, tenant, who string, edits []Edi
 	if err := errors.Join(faults...); err != nil {
 		return Applied{}, err
 	}
-	r := Record{Type: TypeApply, Tenant: tenant, ID: ApplyLedger, At: at.UnixMilli(), Position: e.position, Apply: &a}
-	if err := fits(r); err != nil {
+	r := Record{Type: TypeApply, Tenant: tenant, ID: ApplyLedger, At: at.UnixMilli(), Position: e.place(), Apply: &a}
+	data, err := r.encode()
+	if err != nil {
+		return Applied{}, err
+	}
+	if err := fits(len(data), ""); err != nil {
 		return Applied{}, err
 	}
 	out.Changes = append(out.Changes, a.Changes...)
 	if check {
 		return out, nil
 	}
-	if err := e.enact(ctx, r); err != nil {
+	if err := e.enactAs(ctx, r, data); err != nil {
 		return Applied{}, err
 	}
 	e.askAgain(tenant)
@@ -157,14 +172,11 @@ func (e *Engine) applyEdits(ctx context.Context, tenant, who string, edits []Edi
 
 // fits refuses an apply whose record is more than one message of the control log. What
 // counts is what is written: texts before and after, which JSON can make six times
-// as long, and the objectives and policies that they come to.
-func fits(r Record) error {
-	data, err := json.Marshal(r)
-	if err != nil {
-		return fmt.Errorf("record %s: %w", r.Type, err)
-	}
-	if len(data) > journal.MaxMessageBytes {
-		return fmt.Errorf("%w: changes: %d bytes as recorded, with what was before: want at most %d at once; apply fewer files at a time", canary.ErrInvalid, len(data), journal.MaxMessageBytes)
+// as long, and the objectives and policies that they come to. "more than " says of a size
+// that it is but the least that it will be.
+func fits(size int, more string) error {
+	if size > journal.MaxMessageBytes {
+		return fmt.Errorf("%w: changes: %s%d bytes as recorded, with what was before: want at most %d at once; apply fewer files at a time", canary.ErrInvalid, more, size, journal.MaxMessageBytes)
 	}
 	return nil
 }

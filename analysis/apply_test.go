@@ -168,6 +168,31 @@ func TestApplyIsBoundedAsRecorded(t *testing.T) {
 	}
 }
 
+// TestBackIsBoundedBeforeItIsRead goes back over more than one record holds.
+func TestBackIsBoundedBeforeItIsRead(t *testing.T) {
+	h := newHouse(t)
+	h.stop()
+	h.options = keeping
+	h.start()
+	edits := manyEdits(33, maxDocument-20)
+	for _, part := range [][]Edit{edits[:16], edits[16:]} {
+		if _, err := h.e.Apply(t.Context(), owner(t), "ci", part, nil, false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before, reads := h.recorded(), 0
+	h.e.mu.Lock()
+	parse := h.e.o.ParseObjects
+	h.e.o.ParseObjects = func(docs []Document) ([]slo.Objective, []string, error) { reads++; return parse(docs) }
+	h.e.mu.Unlock()
+	if _, err := h.e.Back(t.Context(), owner(t), "boss", 0); !errors.Is(err, canary.ErrInvalid) || !strings.Contains(err.Error(), "changes: more than ") || reads > 0 || h.recorded() != before {
+		t.Errorf("%v, read %d times", err, reads)
+	}
+	if _, err := h.e.Back(t.Context(), owner(t), "boss", 16); err != nil || reads != 1 {
+		t.Errorf("half of it: %v, read %d times", err, reads)
+	}
+}
+
 // TestApplyOutlivesACrash loses the checkpoint: what was applied comes back in its
 // order, and the start adds nothing to the log.
 func TestApplyOutlivesACrash(t *testing.T) {

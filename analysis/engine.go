@@ -415,10 +415,24 @@ func (e *Engine) evaluateLoop(ctx context.Context, last uint64) (err error) {
 
 // record appends to the control log. The caller holds mu.
 func (e *Engine) record(ctx context.Context, r Record) (uint64, error) {
+	data, err := r.encode()
+	if err != nil {
+		return 0, err
+	}
+	return e.append(ctx, r, data)
+}
+
+// encode returns the record as the control log has it.
+func (r *Record) encode() ([]byte, error) {
 	data, err := json.Marshal(r)
 	if err != nil {
-		return 0, fmt.Errorf("record %s of %s: %w", r.Type, r.ID, err)
+		return nil, fmt.Errorf("record %s of %s: %w", r.Type, r.ID, err)
 	}
+	return data, nil
+}
+
+// append is record for one that is encoded already.
+func (e *Engine) append(ctx context.Context, r Record, data []byte) (uint64, error) {
 	pos, err := e.o.Control.Append(ctx, data)
 	if err != nil {
 		return 0, fmt.Errorf("record %s of %s: %w", r.Type, r.ID, err)
@@ -440,8 +454,20 @@ func (e *Engine) record(ctx context.Context, r Record) (uint64, error) {
 // behind those from before: they are run in the order of the log. The caller
 // holds mu.
 func (e *Engine) enact(ctx context.Context, r Record) error {
-	r.Position = max(e.position, e.stood)
-	pos, err := e.record(ctx, r)
+	r.Position = e.place()
+	data, err := r.encode()
+	if err != nil {
+		return err
+	}
+	return e.enactAs(ctx, r, data)
+}
+
+// place is where commands stand in the events log. The caller holds mu.
+func (e *Engine) place() uint64 { return max(e.position, e.stood) }
+
+// enactAs is enact for a record that has its place and is encoded already.
+func (e *Engine) enactAs(ctx context.Context, r Record, data []byte) error {
+	pos, err := e.append(ctx, r, data)
 	if err != nil {
 		return err
 	}

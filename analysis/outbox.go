@@ -83,8 +83,20 @@ func (e *Engine) given(k rolloutKey) (all []Given) {
 // due has a new verdict told to the targets that were asked about. It is the last of
 // the records of its rollout.
 func (e *Engine) due(k rolloutKey) {
-	all := e.given(k)
-	g := all[len(all)-1]
+	// The last two verdicts are at the end: to copy all for them would make each one
+	// dearer than the one before.
+	var g Given
+	found := false
+	for _, r := range slices.Backward(e.records[k]) {
+		if r.Type != TypeVerdict {
+			continue
+		}
+		if found {
+			g.Previous = r.Verdict
+			break
+		}
+		g.Verdict, found = *r.Verdict, true
+	}
 	for of, w := range e.waiting {
 		if of.tenant != k.Tenant {
 			continue

@@ -38,7 +38,7 @@ type (
 	}
 	kayentaScope struct {
 		Experiment struct {
-			End time.Time `json:"end"`
+			End instant `json:"end"`
 		} `json:"experimentScope"`
 	}
 	// KayentaExecution is a canary analysis that was asked for. All that is to be known of

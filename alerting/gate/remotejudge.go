@@ -1,7 +1,6 @@
 package gate
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -113,13 +112,10 @@ func (n *number) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// ParseJudgeRequest reads a request. Fields that are not used are left alone: Kayenta sends
-// more than is judged by.
+// ParseJudgeRequest reads a request of the remote judge.
 func ParseJudgeRequest(body []byte) (r JudgeRequest, err error) {
-	if err := json.Unmarshal(body, &r); err != nil {
-		return r, fmt.Errorf("body: %w", err)
-	}
-	return r, nil
+	err = parseForeign(body, &r)
+	return r, err
 }
 
 // settings returns the judge's settings for a metric.

@@ -45,7 +45,7 @@ func TestPrometheus(t *testing.T) {
 		for part, d := range map[string]time.Duration{"long": a.Long, "short": a.Short} {
 			name := "slo:" + strings.ReplaceAll(a.Name, "-", "_") + ":" + part
 			fmt.Fprintf(&rules, "  - record: %s\n    expr: sum_over_time(bad[%s]) / sum_over_time(total[%s])\n", name, span(d), span(d))
-			both = append(both, fmt.Sprintf("(%s > bool %.17g)", name, a.Threshold*o.Budget()))
+			both = append(both, fmt.Sprintf("(%s >= bool %.17g)", name, a.Threshold*o.Budget()))
 		}
 		fmt.Fprintf(&rules, "  - record: slo:%s:burns\n    expr: %s\n", strings.ReplaceAll(a.Name, "-", "_"), strings.Join(both, " * "))
 	}
@@ -88,7 +88,7 @@ func TestPrometheus(t *testing.T) {
 					name := strings.ReplaceAll(a.Name, "-", "_")
 					short := b.All.Units.Sum(at+1-minutes(a.Short), at+1)
 					burns := 0
-					if float64(got.LongRate) > a.Threshold && float64(got.ShortRate) > a.Threshold {
+					if float64(got.LongRate) >= a.Threshold && float64(got.ShortRate) >= a.Threshold {
 						burns = 1
 						burned++
 					}

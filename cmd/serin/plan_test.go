@@ -93,7 +93,7 @@ func TestPlanApply(t *testing.T) {
 	if _, err := call(t.Context(), "PUT", s.url()+"/v1/documents/policy/web", ownToken, strings.NewReader(`{"text":"","basis":1}`)); err == nil || !strings.Contains(err.Error(), "changed meanwhile") {
 		t.Errorf("a put on an old basis: %v", err)
 	}
-	for body, want := range map[string]string{`{"text":"kind: policy\nname: other\nversion: 1\n"}`: "which the text has", `{"text":"x"}`: "fields of a policy", `{"txt":""}`: "txt: unknown field: want one of basis, text", `{"text":"x","text":""}`: "text: twice", `{"text":""}{}`: "after top-level value", `{"basis":3}`: "text: absent: want the document's text"} {
+	for body, want := range map[string]string{`{"text":"kind: policy\nname: other\nversion: 1\n"}`: "which the text has", `{"text":"x"}`: "fields of a policy", `{"txt":""}`: "txt: unknown field: want one of basis, text", `{"text":"x","text":""}`: "text: twice", `{"text":""}{}`: "after top-level value", `{"basis":3}`: "text: absent or null: want the document's text", `{"text":null}`: "text: absent or null: want the document's text"} {
 		if _, err := call(t.Context(), "PUT", s.url()+"/v1/documents/policy/web", ownToken, strings.NewReader(body)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %s", body, err, want)
 		}
@@ -102,7 +102,7 @@ func TestPlanApply(t *testing.T) {
 	if _, err := call(t.Context(), "PUT", s.url()+"/v1/documents/policy/never", ownToken, strings.NewReader(`{"text":""}`)); err == nil || !strings.Contains(err.Error(), "there is nothing to remove") {
 		t.Errorf("a document that never was is removed: %v", err)
 	}
-	if _, err := call(t.Context(), "POST", s.url()+"/v1/documents/check", ownToken, strings.NewReader(`{"changes":[{"kind":"policy","name":"web"}]}`)); err == nil || !strings.Contains(err.Error(), "changes[0].text: absent") {
+	if _, err := call(t.Context(), "POST", s.url()+"/v1/documents/check", ownToken, strings.NewReader(`{"changes":[{"kind":"policy","name":"web"}]}`)); err == nil || !strings.Contains(err.Error(), "changes[0].text: absent or null") {
 		t.Errorf("a change without a text: %v", err)
 	}
 

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 
 	"serin.dev/serin/alerting/actuate"
@@ -54,8 +56,8 @@ func (c *protectionConfig) rule(tenantName string) (protection.Rule, error) {
 	if len(c.Environments) == 0 {
 		faults = append(faults, errors.New("environments: none: want the stage that must be promoted before each"))
 	}
-	for name, stage := range c.Environments {
-		if stage < 0 || stage > 31 {
+	for _, name := range slices.Sorted(maps.Keys(c.Environments)) {
+		if stage := c.Environments[name]; stage < 0 || stage > 31 {
 			faults = append(faults, fmt.Errorf("environments.%s: %d: want the number of a stage, 0 to 31", name, stage))
 		}
 	}

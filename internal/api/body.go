@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 )
 
@@ -79,12 +80,16 @@ func (c checker) value(path string, t reflect.Type) error {
 	for t != nil && t.Kind() == reflect.Pointer && !readsItself(t) {
 		t = t.Elem()
 	}
+	moment := t == reflect.TypeFor[time.Time]()
 	if t != nil && (t.Kind() == reflect.Interface || readsItself(t)) {
 		t = nil
 	}
 	token, err := c.dec.Token()
 	if err != nil {
 		return fmt.Errorf("body: %w", err)
+	}
+	if _, text := token.(string); moment && !text && token != nil {
+		return fmt.Errorf("%s: %s: want a time by RFC 3339, such as \"2026-01-05T08:00:00Z\"", path, shorten(fmt.Sprint(token)))
 	}
 	switch v := token.(type) {
 	case json.Delim:
@@ -93,6 +98,11 @@ func (c checker) value(path string, t reflect.Type) error {
 		}
 		return c.object(path, t)
 	case string:
+		if moment {
+			if new(time.Time).UnmarshalText([]byte(v)) != nil {
+				return fmt.Errorf("%s: %s: want a time by RFC 3339, such as \"2026-01-05T08:00:00Z\"", path, shorten(strconv.Quote(v)))
+			}
+		}
 		return want(path, strconv.Quote(v), t, reflect.String)
 	case bool:
 		return want(path, fmt.Sprint(v), t, reflect.Bool)

@@ -48,6 +48,30 @@ func TestDecode(t *testing.T) {
 	}
 }
 
+// TestDecodeTime: what is no time is told with what is one, and none of Go's layouts.
+func TestDecodeTime(t *testing.T) {
+	var v struct {
+		End time.Time `json:"end"`
+	}
+	for body, want := range map[string]string{
+		`{"end":"tomorrow"}`:          `end: "tomorrow": want a time by RFC 3339, such as "2026-01-05T08:00:00Z"`,
+		`{"end":"2026-01-05 08:00Z"}`: `end: "2026-01-05 08:00Z": want a time by RFC 3339, such as`,
+		`{"end":""}`:                  `end: "": want a time by RFC 3339, such as`,
+		`{"end":1767600000}`:          `end: 1767600000: want a time by RFC 3339, such as`,
+		`{"end":{"at":1}}`:            `end: {: want a time by RFC 3339, such as`,
+	} {
+		if err := decode([]byte(body), &v); err == nil || err.Error() != want && !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%s: %v, want %s", body, err, want)
+		}
+	}
+	if err := decode([]byte(`{"end":"2026-01-05T08:00:00.5+01:00"}`), &v); err != nil || v.End.Unix() != 1767596400 {
+		t.Errorf("%v, %v", v.End, err)
+	}
+	if err := decode([]byte(`{"end":null}`), &v); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestNoBody: what a handler need not be told it may find out.
 func TestNoBody(t *testing.T) {
 	r := httptest.NewRequest(http.MethodPost, "/v1/rollouts/r/gate", strings.NewReader(" "))

@@ -34,9 +34,9 @@ func (a *API) checkDocuments(w http.ResponseWriter, r *http.Request, e *analysis
 	return a.edit(w, r, e, ac, true)
 }
 
-// noText is the fault of a change that leaves its text out: that it is to remove a
+// noText is the fault of a change without a text: that it is to remove a
 // document has to be said.
-const noText = `absent: want the document's text, or "" to remove it`
+const noText = `absent or null: want the document's text, or "" to remove it`
 
 func (a *API) edit(w http.ResponseWriter, r *http.Request, e *analysis.Engine, ac tenant.Access, check bool) error {
 	var body struct {

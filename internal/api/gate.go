@@ -231,10 +231,13 @@ func (a *API) kayentaCreate(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusNotFound, "not_found", err.Error())
 		return
 	}
-	// Orca and Kayenta send more than is of use here.
+	raw, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	var body gate.KayentaRequest
-	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody)).Decode(&body); err != nil {
-		fail(w, http.StatusBadRequest, "invalid", fmt.Sprintf("body: %v", err))
+	if err == nil {
+		body, err = gate.ParseKayentaRequest(raw)
+	}
+	if err != nil {
+		fail(w, http.StatusBadRequest, "invalid", err.Error())
 		return
 	}
 	x, err := gate.NewKayentaExecution(k.Rollout, r.PathValue("config"), body, a.o.Now())
