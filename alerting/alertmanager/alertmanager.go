@@ -147,14 +147,13 @@ func (t *Target) labels(name, severity string) map[string]string {
 var ErrRejected = errors.New("alertmanager refuses the alerts")
 
 // Send tells alerts. Ctx carries the deadline. The error is [ErrRejected] where a
-// repetition is of no use.
+// repetition is of no use; what is told in other requests is told all the same.
 func (t *Target) Send(ctx context.Context, alerts []Alert) error {
+	var faults []error
 	for part := range slices.Chunk(alerts, maxAtOnce) {
-		if err := t.post(ctx, part); err != nil {
-			return err
-		}
+		faults = append(faults, t.post(ctx, part))
 	}
-	return nil
+	return errors.Join(faults...)
 }
 
 func (t *Target) post(ctx context.Context, alerts []Alert) error {

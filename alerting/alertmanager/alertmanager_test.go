@@ -77,6 +77,11 @@ func TestSend(t *testing.T) {
 			t.Errorf("%d: %v", c.status, err)
 		}
 	}
+	// One request that is refused keeps the others from nothing.
+	sizes, status = nil, http.StatusBadRequest
+	if err := target.Send(t.Context(), make([]Alert, 1100)); !errors.Is(err, ErrRejected) || len(sizes) != 3 {
+		t.Errorf("sent %v, %v", sizes, err)
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := target.Send(ctx, make([]Alert, 1)); !errors.Is(err, context.Canceled) {

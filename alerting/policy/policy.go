@@ -24,14 +24,13 @@ func Worth(prev, v *verdict.Verdict) bool {
 }
 
 // Overtaken reports whether a verdict must not be told any more, since a newer
-// one was given: a promote that is none any more, and anything but a rollback
-// once there is one.
+// one was given: a promote that is none any more, a rollback that a person took back,
+// and anything but a rollback once there is one.
 func Overtaken(decision verdict.Decision, number uint64, newest *verdict.Verdict) bool {
 	if newest == nil || newest.Number <= number {
 		return false
 	}
-	return decision == verdict.Promote && newest.Decision != verdict.Promote ||
-		decision != verdict.Rollback && newest.Decision == verdict.Rollback
+	return decision != verdict.Hold && newest.Decision != decision || decision == verdict.Hold && newest.Decision == verdict.Rollback
 }
 
 // lookAt are the leading reasons of holds that somebody should look at.

@@ -6,6 +6,24 @@ import (
 	"serin.dev/serin/analysis/verdict"
 )
 
+// TestOvertaken: no decision that acts is told once another one stands, and a hold is
+// told before a promote as it was given.
+func TestOvertaken(t *testing.T) {
+	const hold, promote, rollback = verdict.Hold, verdict.Promote, verdict.Rollback
+	for of, want := range map[[2]verdict.Decision]bool{
+		{hold, hold}: false, {hold, promote}: false, {hold, rollback}: true,
+		{promote, hold}: true, {promote, promote}: false, {promote, rollback}: true,
+		{rollback, hold}: true, {rollback, promote}: true, {rollback, rollback}: false,
+	} {
+		if got := Overtaken(of[0], 1, &verdict.Verdict{Number: 2, Decision: of[1]}); got != want {
+			t.Errorf("%s, and then %s: %v, want %v", of[0], of[1], got, want)
+		}
+		if Overtaken(of[0], 2, &verdict.Verdict{Number: 2, Decision: of[1]}) || Overtaken(of[0], 2, nil) {
+			t.Errorf("%s: overtaken by nothing newer", of[0])
+		}
+	}
+}
+
 func TestWorth(t *testing.T) {
 	v := func(stage int, d verdict.Decision, c verdict.Code) *verdict.Verdict {
 		return &verdict.Verdict{Stage: stage, Decision: d, Reasons: []verdict.Reason{{Code: c}}}

@@ -64,7 +64,7 @@ const (
 	attemptTimeout = 15 * time.Second
 	maxRetryAfter  = 5 * time.Minute
 	maxAnswer      = 64 << 10 // read of a receiver's answer, for the connection's sake
-	streamsAtOnce  = 8        // of one target
+	triesAtOnce    = 8        // of one target
 )
 
 // schedule is the time before each try; the last one repeats.
@@ -75,7 +75,8 @@ var schedule = []time.Duration{0, time.Second, 2 * time.Second, 4 * time.Second,
 const jitter = 0.2
 
 // Deliverer tells the messages of an outbox to its targets. Targets wait for
-// one another in nothing, nor do streams of one target, up to 8 at once.
+// one another in nothing, nor do streams of one target but for their tries, of which 8
+// are made at once: what a receiver does not take for a day keeps nothing else from it.
 type Deliverer struct{ o Options }
 
 // New returns a deliverer for targets that pass [Target.Check].
@@ -134,6 +135,7 @@ type ended struct {
 // the outbox has changed or a worker has ended.
 func (d *Deliverer) target(ctx context.Context, t Target) error {
 	busy := map[string]bool{}
+	slots := make(chan struct{}, triesAtOnce)
 	ends := make(chan ended)
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -156,12 +158,12 @@ func (d *Deliverer) target(ctx context.Context, t Target) error {
 			streams[m.Stream] = append(streams[m.Stream], m)
 		}
 		for _, name := range order {
-			if busy[name] || len(busy) == streamsAtOnce {
+			if busy[name] {
 				continue
 			}
 			busy[name] = true
 			wg.Go(func() {
-				e := d.stream(ctx, t, streams[name])
+				e := d.stream(ctx, t, slots, streams[name])
 				e.stream = name
 				select {
 				case ends <- e:
@@ -192,15 +194,12 @@ func (d *Deliverer) label(name string, t Target) string {
 }
 
 // stream tells messages one after the other.
-func (d *Deliverer) stream(ctx context.Context, t Target, messages []Message) ended {
+func (d *Deliverer) stream(ctx context.Context, t Target, slots chan struct{}, messages []Message) ended {
 	for _, m := range messages {
-		if m.Body == nil && m.Make != nil {
-			var err error
-			if m.Body, err = m.Make(); err != nil {
-				return ended{err: fmt.Errorf("make message %s: %w", m.ID, err)}
-			}
+		r, ok, err := d.message(ctx, t, slots, m)
+		if err != nil {
+			return ended{err: err}
 		}
-		r, ok := d.message(ctx, t, m)
 		if !ok {
 			return ended{}
 		}
@@ -216,25 +215,45 @@ func (d *Deliverer) stream(ctx context.Context, t Target, messages []Message) en
 }
 
 // message tries until it is clear how the telling ends; ok is false when ctx
-// ended before.
-func (d *Deliverer) message(ctx context.Context, t Target, m Message) (_ Report, ok bool) {
+// ended before. The error is that of making the message.
+func (d *Deliverer) message(ctx context.Context, t Target, slots chan struct{}, m Message) (_ Report, ok bool, _ error) {
 	last := 0
 	for try := 0; ; try++ {
 		wait := schedule[min(try, len(schedule)-1)]
 		wait = time.Duration(float64(wait) * (1 - jitter + 2*jitter*rand.Float64()))
-		switch overtaken, err := d.wait(ctx, t, m, wait); {
-		case err != nil:
-			return Report{}, false
-		case overtaken:
-			return Report{Overtaken, try, last}, true
+		if overtaken, err := d.wait(ctx, t, m, wait); err != nil {
+			return Report{}, false, nil
+		} else if overtaken {
+			return Report{Overtaken, try, last}, true, nil
 		}
-		if !m.Urgent && d.o.Now().After(m.ExpiresAt) {
+		select {
+		case slots <- struct{}{}:
+		case <-ctx.Done():
+			return Report{}, false, nil
+		}
+		// To wait for a slot can take as long as a try of others.
+		outcome, made := Outcome(""), m
+		var err error
+		switch {
+		case d.o.Outbox.Overtaken(t.Tenant, t.Name, m):
+			outcome = Overtaken
+		case d.o.Now().After(m.ExpiresAt):
 			d.o.Logger.Warn("a message was not told in time", "tenant", t.Tenant, "target", t.Name, "message", m.ID, "tries", try)
-			return Report{Expired, try, last}, true
+			outcome = Expired
+		case m.Body == nil && m.Make != nil:
+			made.Body, err = m.Make()
 		}
-		status, after, err := d.attempt(ctx, t, m)
+		if outcome != "" || err != nil {
+			<-slots
+			if err != nil {
+				return Report{}, false, fmt.Errorf("make message %s: %w", m.ID, err)
+			}
+			return Report{outcome, try, last}, true, nil
+		}
+		status, after, err := d.attempt(ctx, t, made)
+		<-slots
 		if ctx.Err() != nil {
-			return Report{}, false
+			return Report{}, false, nil
 		}
 		last = status
 		result := "failed"
@@ -244,19 +263,18 @@ func (d *Deliverer) message(ctx context.Context, t Target, m Message) (_ Report,
 		metrics.GetOrCreateCounter(fmt.Sprintf("serin_webhook_attempts_total{tenant=%q,target=%q,result=%q}", t.Tenant, t.Name, result)).Inc()
 		switch {
 		case err == nil && status/100 == 2:
-			return Report{Delivered, try + 1, status}, true
+			return Report{Delivered, try + 1, status}, true, nil
 		case err == nil && status == http.StatusGone, errors.Is(err, ErrGone):
-			return Report{Refused, try + 1, status}, true
+			return Report{Refused, try + 1, status}, true, nil
 		case errors.Is(err, ErrRejected):
 			d.o.Logger.Error("a message was rejected, and is not tried again", "tenant", t.Tenant, "target", t.Name, "message", m.ID, "status", status, "error", err)
-			return Report{Rejected, try + 1, status}, true
+			return Report{Rejected, try + 1, status}, true, nil
 		}
 		d.o.Logger.Warn("a message was not told; it is tried again", "tenant", t.Tenant, "target", t.Name, "message", m.ID, "try", try+1, "status", status, "error", err)
-		switch overtaken, err := d.wait(ctx, t, m, after); {
-		case err != nil:
-			return Report{}, false
-		case overtaken:
-			return Report{Overtaken, try + 1, last}, true
+		if overtaken, err := d.wait(ctx, t, m, after); err != nil {
+			return Report{}, false, nil
+		} else if overtaken {
+			return Report{Overtaken, try + 1, last}, true, nil
 		}
 	}
 }

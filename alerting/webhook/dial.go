@@ -22,10 +22,16 @@ var internal = []netip.Prefix{
 	netip.MustParsePrefix("100.64.0.0/10"),   // shared address space of carriers
 	netip.MustParsePrefix("192.0.0.0/24"),    // protocol assignments
 	netip.MustParsePrefix("192.0.2.0/24"),    // documentation
+	netip.MustParsePrefix("192.88.99.0/24"),  // relays of 6to4, which were
 	netip.MustParsePrefix("198.18.0.0/15"),   // benchmarks
 	netip.MustParsePrefix("198.51.100.0/24"), // documentation
 	netip.MustParsePrefix("203.0.113.0/24"),  // documentation
 	netip.MustParsePrefix("240.0.0.0/4"),     // reserved, and broadcast
+	netip.MustParsePrefix("::/96"),           // IPv4-compatible, which was
+	netip.MustParsePrefix("::ffff:0:0:0/96"), // IPv4-translated (SIIT): leads to any IPv4 address
+	netip.MustParsePrefix("100::/64"),        // discarded
+	netip.MustParsePrefix("3fff::/20"),       // documentation
+	netip.MustParsePrefix("5f00::/16"),       // segments of a route (SRv6)
 	netip.MustParsePrefix("64:ff9b::/96"),    // NAT64: leads to any IPv4 address
 	netip.MustParsePrefix("64:ff9b:1::/48"),  // likewise
 	netip.MustParsePrefix("2002::/16"),       // 6to4: likewise

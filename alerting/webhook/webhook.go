@@ -81,14 +81,13 @@ type Message struct {
 	ID        string    // the same at each try, so that a receiver can tell a repetition
 	Stream    string    // TENANT/ROLLOUT; messages of a stream are told in order
 	Time      time.Time // when it came to be
-	ExpiresAt time.Time // after which telling it is of no use, unless it is urgent
-	Urgent    bool      // told for as long as the outbox has it
+	ExpiresAt time.Time // after which telling it is of no use
 	Number    uint64    // of the verdict; a stream's rise
 	Decision  verdict.Decision
 	Verdict   *verdict.Verdict // for those who act on it
 	Body      []byte           // JSON
-	// Make makes the body where there is none yet: of many that wait few are told at
-	// once.
+	// Make makes the body where there is none, at each try: of many that wait few are
+	// told at once.
 	Make func() ([]byte, error)
 }
 

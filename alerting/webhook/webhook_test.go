@@ -135,6 +135,7 @@ func TestAllowed(t *testing.T) {
 		"10.2.0.1": false, "127.0.0.1": false, "::1": false, "169.254.169.254": false, "::ffff:169.254.169.254": false, "192.168.1.1": false,
 		"172.16.0.1": false, "100.100.100.200": false, "0.0.0.0": false, "0.1.2.3": false, "::": false, "fe80::1%eth0": false, "fd00:ec2::254": false,
 		"224.0.0.1": false, "255.255.255.255": false, "64:ff9b::a9fe:a9fe": false, "2002:7f00:1::": false, "198.18.0.1": false, "240.0.0.1": false,
+		"::7f00:1": false, "::ffff:0:a9fe:a9fe": false, "100::1": false, "3fff::1": false, "5f00::1": false, "192.88.99.1": false,
 	} {
 		if got := allowed(netip.MustParseAddr(address), office); got != want {
 			t.Errorf("%s: %v, want %v", address, got, want)
@@ -292,8 +293,70 @@ func message(id, stream string) Message {
 
 func urgent(id, stream string) Message {
 	m := message(id, stream)
-	m.Urgent = true
+	m.ExpiresAt = time.Now().Add(24 * time.Hour)
 	return m
+}
+
+// TestStuckStreams has a receiver that takes nothing of twenty streams for a day: what
+// it takes of another is told at once, and the day ends the trying.
+func TestStuckStreams(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		box := newMemory()
+		for i := range 20 {
+			box.waiting = append(box.waiting, urgent(fmt.Sprint("stuck", i), fmt.Sprint("r", i)))
+		}
+		begun := time.Now()
+		go func() {
+			time.Sleep(time.Minute)
+			box.put(urgent("new", "other"))
+		}()
+		var took time.Duration
+		_, err := deliver(t, box, 25*time.Hour, func(id string, _ int) (int, http.Header) {
+			time.Sleep(time.Second) // of a try
+			if id == "new" {
+				took = time.Since(begun) - time.Minute
+				return 200, nil
+			}
+			return 503, nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if took == 0 || took > 10*time.Second {
+			t.Errorf("told after %v", took)
+		}
+		got := box.outcomes()
+		if len(got) != 21 || got[0] != "new=delivered" || !strings.HasPrefix(got[20], "stuck") || !strings.HasSuffix(got[20], "=expired") {
+			t.Errorf("%v", got)
+		}
+	})
+}
+
+// TestRollbackTakenBack has a person take back a rollback that the receiver did not
+// take so far.
+func TestRollbackTakenBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		back, hold := urgent("rollback", "r"), message("hold", "r")
+		back.Number, back.Decision, hold.Number, hold.ExpiresAt = 1, verdict.Rollback, 2, time.Now().Add(time.Hour)
+		box := newMemory(back)
+		up := time.Now().Add(2 * time.Minute)
+		go func() {
+			time.Sleep(time.Minute)
+			box.put(hold)
+		}()
+		f, err := deliver(t, box, 5*time.Minute, func(string, int) (int, http.Header) {
+			if time.Now().Before(up) {
+				return 503, nil
+			}
+			return 200, nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := fmt.Sprint(box.outcomes()); got != "[rollback=overtaken hold=delivered]" || f.order[len(f.order)-1] != "hold" {
+			t.Errorf("%s, told %v", got, f.order)
+		}
+	})
 }
 
 func TestSchedule(t *testing.T) {

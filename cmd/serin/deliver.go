@@ -139,8 +139,12 @@ func (o outbox) Undelivered(_ context.Context, tenant, target string) ([]webhook
 		}
 	}
 	message := func(v *verdict.Verdict) {
+		until := v.ValidUntil
+		if v.Decision == verdict.Rollback {
+			until = v.IssuedAt.Add(keepTrying)
+		}
 		ms = append(ms, webhook.Message{ID: messageID(target, v), Stream: tenant + "/" + v.Rollout, Time: v.IssuedAt,
-			Number: v.Number, Decision: v.Decision, Verdict: v, ExpiresAt: v.ValidUntil, Urgent: v.Decision == verdict.Rollback,
+			Number: v.Number, Decision: v.Decision, Verdict: v, ExpiresAt: until,
 			Make: func() ([]byte, error) { return webhook.Payload(format, messageID(target, v), v) }})
 	}
 	if o.on(tenant, target) > 0 { // told of what escalates to it, and of nothing else

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -67,10 +68,18 @@ func TestDeploymentProtection(t *testing.T) {
 
 func TestProtectionFaults(t *testing.T) {
 	c := testConfig(t.TempDir())
-	c.Tenants[0].Protections = []protectionConfig{{Name: "a/b", Secret: "short", KeyFile: "absent.pem", Environments: map[string]int{"x": 40}}, {Name: "b", Secrets: []string{"a secret of the webhook"}, KeyFile: os.Args[0], Rollout: "r"}}
+	c.Tenants[0].Protections = []protectionConfig{{Name: "a/b", Secret: "short", KeyFile: "absent.pem", Environments: map[string]int{"x": 40, "a": 41, "m": 42, "b": -1}}, {Name: "b", Secrets: []string{"a secret of the webhook"}, KeyFile: os.Args[0], Rollout: "r"}}
 	_, err := c.protections()
 	if err == nil {
 		t.Fatal("no fault")
+	}
+	// Faults of a map come in one order, however often they are told.
+	order := []int{}
+	for _, name := range []string{"a", "b", "m", "x"} {
+		order = append(order, strings.Index(err.Error(), "environments."+name+":"))
+	}
+	if order[0] < 0 || !slices.IsSorted(order) {
+		t.Errorf("%v in\n%v", order, err)
 	}
 	for _, want := range []string{`protections[0].name: "a/b"`, "protections[0].secret[0]: 5 bytes: want 16", "protections[0].rollout: absent", "protections[0].environments.x: 40", "protections[0].key_file: ",
 		`protections[1].repository: ""`, "protections[1].issuer: absent", "protections[1].key: ", "protections[1].environments: none"} {
