@@ -151,6 +151,29 @@ func covers(newer, older []Item) bool {
 	return true
 }
 
+// Missed takes a message out of the outbox that nobody took in its time. What it told
+// of and is still so is told again: an incident that is open and that nobody heard of
+// is the worst of all.
+func (b *Book) Missed(id string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	i := slices.IndexFunc(b.outbox, func(n Notification) bool { return n.ID == id })
+	if i < 0 {
+		return
+	}
+	n := b.outbox[i]
+	b.outbox = slices.Delete(b.outbox, i, i+1)
+	for _, it := range n.Items {
+		in := b.incidents[it.Key]
+		if it.Event == Resolved || in == nil {
+			continue
+		}
+		if told, ok := in.Told[n.Target]; ok && told.Number == it.Number && told.Severity == it.Severity {
+			delete(in.Told, n.Target)
+		}
+	}
+}
+
 // Done takes a message out of the outbox.
 func (b *Book) Done(id string) {
 	b.mu.Lock()

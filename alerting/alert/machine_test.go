@@ -73,6 +73,32 @@ func TestPhases(t *testing.T) {
 	}
 }
 
+// TestMissed has nobody take the message of an opening: while the incident is open it
+// is told again, and one that ended is not.
+func TestMissed(t *testing.T) {
+	b := New(Policy{Evaluations: 1, KeepFiring: time.Minute, Forget: time.Hour}, []Target{{Tenant: "shop", Name: "chat"}})
+	b.Observe(state(0, burn("page", verdict.SeverityPage, 12)))
+	first := b.Tell(minute(0))
+	if len(first) != 1 || len(b.Tell(minute(1))) != 0 {
+		t.Fatalf("told %v", first)
+	}
+	b.Missed(first[0].ID)
+	b.Missed("unknown")
+	again := b.Tell(minute(2))
+	if len(again) != 1 || again[0].ID == first[0].ID || again[0].Items[0].Event != Opened || again[0].Items[0].Number != 1 {
+		t.Fatalf("told %+v", again)
+	}
+	b.Observe(state(3, burn("page", verdict.SeverityPage, 1)))
+	b.Observe(state(5, burn("page", verdict.SeverityPage, 1)))
+	if ended := b.Tell(minute(5)); len(ended) != 1 || ended[0].Items[0].Event != Resolved {
+		t.Fatalf("told %+v", ended)
+	}
+	b.Missed(again[0].ID)
+	if ns := b.Tell(minute(6)); len(ns) != 0 || len(b.Waiting("shop", "chat")) != 1 {
+		t.Errorf("told %+v, waiting %+v", ns, b.Waiting("shop", "chat"))
+	}
+}
+
 func TestForget(t *testing.T) {
 	b := New(Policy{Forget: time.Hour}, []Target{{Tenant: "shop", Name: "chat"}})
 	b.Observe(state(0, burn("page", verdict.SeverityPage, 12)))

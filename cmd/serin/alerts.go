@@ -295,8 +295,12 @@ func (o alertOutbox) Undelivered(_ context.Context, tenant, target string) ([]we
 
 // Record implements [webhook.Outbox]. A book that cannot be kept is no reason to
 // tell nobody: after a restart the message is told once more.
-func (o alertOutbox) Record(_ context.Context, _, _ string, m webhook.Message, _ webhook.Report) error {
-	o.a.book.Done(m.ID)
+func (o alertOutbox) Record(_ context.Context, _, _ string, m webhook.Message, r webhook.Report) error {
+	if r.Outcome == webhook.Expired {
+		o.a.book.Missed(m.ID)
+	} else {
+		o.a.book.Done(m.ID)
+	}
 	if err := o.a.save(); err != nil {
 		o.a.logger.Error("alerts cannot be kept", "error", err)
 	}
