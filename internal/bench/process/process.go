@@ -89,31 +89,45 @@ func Children(pid int) []int {
 	return out
 }
 
+// look is the time between two looks of [Quiet]. Times in /proc are counted in
+// ticks: within 250 ms the two ticks of a server that is idle, its collector's
+// or a timer's, were already more than the twentieth of a core that is allowed.
+const look = time.Second
+
 // Quiet waits until a process and its descendants have used less than a
 // twentieth of a core for as long as quiet, so that work that is put off is
-// counted too. It gives up after limit, and says so.
+// counted too. It looks once a second, and gives up after limit, and says so.
 func Quiet(ctx context.Context, pid int, quiet, limit time.Duration) error {
-	const look = time.Second // the twentieth is some ticks, so that a single one is not taken for work
-	last, err := Read(pid)
+	if err := settled(ctx, func() (Usage, error) { return Read(pid) }, quiet, limit); err != nil {
+		return fmt.Errorf("process %d: %w", pid, err)
+	}
+	return nil
+}
+
+func settled(ctx context.Context, read func() (Usage, error), quiet, limit time.Duration) error {
+	last, err := read()
 	if err != nil {
 		return err
 	}
-	still := time.Duration(0)
-	for waited := time.Duration(0); still < quiet; waited += look {
-		if waited >= limit {
-			return fmt.Errorf("process %d is not quiet for %v within %v", pid, quiet, limit)
+	began := time.Now()
+	// A machine that is loaded wakes us late, so what a look spans is measured.
+	for at, since := began, began; at.Sub(since) < quiet; {
+		if at.Sub(began) >= limit {
+			return fmt.Errorf("not quiet for %v within %v", quiet, limit)
 		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-time.After(look):
 		}
-		now, err := Read(pid)
+		now, err := read()
 		if err != nil {
 			return err
 		}
-		if still += look; now.CPU-last.CPU > look/20 {
-			still = 0
+		before := at
+		at = time.Now()
+		if now.CPU-last.CPU > at.Sub(before)/20 {
+			since = at
 		}
 		last = now
 	}
