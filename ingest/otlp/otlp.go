@@ -83,6 +83,8 @@ type decoder struct {
 	resource attrs
 	rec      record
 	points   []record // of one metric in protobuf, whose name may follow them
+	page     string   // the newest that a record named
+	pageOf   string   // its session
 }
 
 var decoders = sync.Pool{New: func() any { return new(decoder) }}
@@ -98,6 +100,7 @@ func (d *decoder) done() {
 		return
 	}
 	d.b, d.r, d.m = nil, nil, nil
+	d.page, d.pageOf = "", ""
 	d.rec.reset() // whose trace lies in the body
 	decoders.Put(d)
 }
@@ -125,11 +128,11 @@ func unique(key string) bool {
 func (d *decoder) record(signal string, r *record) {
 	switch signal {
 	case Traces:
-		d.span(d.base, r)
+		d.span(r)
 	case Logs:
-		d.log(d.base, r)
+		d.log(r)
 	case Metrics:
-		d.point(d.base, r)
+		d.point(r)
 	}
 }
 
@@ -163,13 +166,40 @@ func (d *decoder) source(as attrs) dialect.Source {
 	if as.get("browser.mobile").string() == "true" {
 		s.Ctx.Device = "mobile"
 	}
-	d.refine(&s, as)
+	refine(&s, as, ofEvent)
+	return s
+}
+
+// subject is what a record is of, which says what a URL in it is.
+type subject int
+
+const (
+	ofEvent    subject = iota // url.full is the page's, unless the record has a request's keys
+	ofView                    // and so is url.path
+	ofResource                // neither is
+)
+
+// who returns whose a record is: its resource's source, refined.
+func (d *decoder) who(r *record, of subject) dialect.Source {
+	s := d.base
+	refine(&s, r.attrs, of)
+	if s.Session == "" {
+		s.Session = r.traceID()
+	}
+	// A request's record names no page. It was made on the page that its session
+	// was on, and is of one beacon with what else happened there.
+	switch {
+	case s.Ctx.Page != "":
+		d.page, d.pageOf = s.Ctx.Page, s.Session
+	case s.Session == d.pageOf:
+		s.Ctx.Page = d.page
+	}
 	return s
 }
 
 // refine puts what a record says of itself over what its resource said: the
 // crash of a release before names that release and that session.
-func (d *decoder) refine(s *dialect.Source, as attrs) {
+func refine(s *dialect.Source, as attrs, of subject) {
 	var best [refinements]value
 	var rank [refinements]int // from 1, the key that counts most; 0: none of its keys is there
 	request := false
@@ -192,10 +222,12 @@ func (d *decoder) refine(s *dialect.Source, as attrs) {
 			*to = v
 		}
 	}
-	if u := best[fieldPage].string(); u != "" && !request {
+	if u := best[fieldPage].string(); u != "" && !request && of != ofResource {
 		s.Ctx.Page = dialect.Path(u)
 	} else if screen := best[fieldScreen].string(); screen != "" {
 		s.Ctx.Page = dialect.Path(screen)
+	} else if path := best[fieldPath].string(); path != "" && of == ofView {
+		s.Ctx.Page = dialect.Path(path)
 	}
 }
 
@@ -208,6 +240,7 @@ const (
 	fieldNetwork
 	fieldPage
 	fieldScreen
+	fieldPath
 	fieldRequest // no field: its keys say that a URL is not the page's
 	refinements
 )
@@ -250,7 +283,7 @@ func refinement(key string) (field, n int) {
 	case "screen.name":
 		return fieldScreen, 2
 	case "url.path":
-		return fieldScreen, 3
+		return fieldPath, 1
 	case "http.request.method", "http.method":
 		return fieldRequest, 1
 	}
@@ -268,15 +301,17 @@ func duration(r *record) (ms float64) {
 	return float64(r.end-r.start) / nanosPerMilli
 }
 
-func (d *decoder) log(s dialect.Source, r *record) {
-	d.refine(&s, r.attrs)
-	if s.Session == "" {
-		s.Session = r.traceID()
-	}
+func (d *decoder) log(r *record) {
 	name := r.name
 	if name == "" {
 		name = r.attrs.get("event.name").string() // before event names were a field
 	}
+	of := ofEvent
+	switch name {
+	case "browser.navigation", "browser.page_view", "app.screen.view", "view":
+		of = ofView
+	}
+	s := d.who(r, of)
 	at := millis(r.start)
 	switch name {
 	case "session.start", "session.end":
@@ -354,11 +389,15 @@ func (d *decoder) exception(kind event.Kind, r *record, at int64) event.One {
 	return e
 }
 
-func (d *decoder) span(s dialect.Source, r *record) {
-	d.refine(&s, r.attrs)
-	if s.Session == "" {
-		s.Session = r.traceID()
+func (d *decoder) span(r *record) {
+	of := ofEvent
+	switch r.name {
+	case "documentLoad":
+		of = ofView
+	case "resourceFetch":
+		of = ofResource
 	}
+	s := d.who(r, of)
 	at := millis(r.start)
 	method := r.attrs.get("http.request.method", "http.method").string()
 	switch {
@@ -387,8 +426,8 @@ func (d *decoder) span(s dialect.Source, r *record) {
 	}
 }
 
-func (d *decoder) point(s dialect.Source, r *record) {
-	d.refine(&s, r.attrs)
+func (d *decoder) point(r *record) {
+	s := d.who(r, ofEvent)
 	if !r.hasValue {
 		d.b.Reject(event.ReasonMissing, r.name, "", "a point with a value or a sum")
 		return
