@@ -8,6 +8,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -29,6 +30,7 @@ type work struct {
 	head   head
 	visit  visit
 	fields []textField // of a foreign request in the lane
+	target url.URL     // likewise
 }
 
 // decoding is what one request needs until its beacon is in a group. There are

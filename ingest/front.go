@@ -108,44 +108,72 @@ type textField struct {
 	raw, name, value string // raw is the name as it was sent, name in lower case
 }
 
-// set makes a line of bytes that may be overwritten; it allocates where they are
-// not what it is already.
-func (f *textField) set(name, value []byte) {
+// set makes a line of bytes that may be overwritten, and reports whether they are
+// what it is already; it allocates where they are not.
+func (f *textField) set(name, value []byte) (same bool) {
+	same = true
 	if f.raw != string(name) {
 		f.raw = string(name)
 		f.name = strings.ToLower(f.raw)
+		same = false
 	}
 	if f.value != string(value) {
 		f.value = string(value)
+		same = false
 	}
+	return same
+}
+
+// headerOf fills in what decoders see of the request's fields, by their names in
+// lower case. Of one that is there twice the first counts. The length of the body
+// is left out: it is the one that differs from request to request, and without it
+// the map of the request before mostly stays as it is.
+func (wk *work) headerOf(x *lane.Exchange) map[string]string {
+	n, same := 0, true
+	x.Fields(func(name, value []byte) {
+		if len(name) == len("content-length") && strings.EqualFold(string(name), "content-length") {
+			return
+		}
+		if n == len(wk.fields) {
+			wk.fields = append(wk.fields, textField{})
+		}
+		same = wk.fields[n].set(name, value) && same
+		n++
+	})
+	same = same && n == len(wk.fields)
+	clear(wk.fields[n:])
+	wk.fields = wk.fields[:n]
+	header := wk.visit.req.Header
+	if same && header != nil {
+		return header // nobody writes to it but place, which takes out what it took out before
+	}
+	if header == nil {
+		header = make(map[string]string, n)
+	}
+	clear(header)
+	for i := range wk.fields {
+		f := &wk.fields[i]
+		if _, ok := header[f.name]; !ok {
+			header[f.name] = f.value
+		}
+	}
+	return header
+}
+
+// targetOf returns the request's target, in the place of the one before.
+func (wk *work) targetOf(x *lane.Exchange) *url.URL {
+	t := &wk.target
+	if t.Path != string(x.Path) || t.RawQuery != string(x.Query) {
+		*t = url.URL{Path: string(x.Path), RawQuery: string(x.Query)}
+	}
+	return t
 }
 
 // beginForeign fills in what a foreign decoder sees of a request.
 func (f front) beginForeign(x *lane.Exchange, wk *work) lane.Verdict {
 	p, key := routed(x.Path)
 	now := f.e.o.Now()
-	header := wk.visit.req.Header
-	if header == nil {
-		header = map[string]string{}
-	}
-	clear(header)
-	n := 0
-	x.Fields(func(name, value []byte) {
-		if n == len(wk.fields) {
-			wk.fields = append(wk.fields, textField{})
-		}
-		f := &wk.fields[n]
-		n++
-		f.set(name, value)
-		// Of a header that is there twice the first counts.
-		if _, ok := header[f.name]; !ok {
-			header[f.name] = f.value
-		}
-	})
-	clear(wk.fields[n:])
-	wk.fields = wk.fields[:n]
-	wk.visit = visit{p: p, req: dialect.Request{Method: http.MethodPost, Target: &url.URL{Path: string(x.Path), RawQuery: string(x.Query)},
-		Header: header, Now: now.UnixMilli(), Key: key}}
+	wk.visit = visit{p: p, req: dialect.Request{Method: http.MethodPost, Target: wk.targetOf(x), Header: wk.headerOf(x), Now: now.UnixMilli(), Key: key}}
 	v := &wk.visit
 	// The addresses that proxies name are asked for now and at the end of the
 	// visit; decoders never see them.

@@ -1,8 +1,11 @@
 package ingest
 
 import (
+	"bufio"
 	"bytes"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -99,6 +102,54 @@ func TestManySources(t *testing.T) {
 		}
 		if !slices.Equal(got, want) {
 			t.Errorf("%d sessions became %v, want %v", sessions, got, want)
+		}
+	}
+}
+
+// TestHeaderOfTheRequestBefore sends requests over one connection, each of which
+// has what the one before had, but for one thing.
+func TestHeaderOfTheRequestBefore(t *testing.T) {
+	e := newEdge(t)
+	conn, err := net.Dial("tcp", strings.TrimPrefix(e.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	answers := bufio.NewReader(conn)
+	want := map[string]event.Tenancy{}
+	for i, c := range []struct {
+		path    string
+		lines   string
+		tenancy event.Tenancy
+	}{
+		{"/faro/collect/pk_open", "Baggage: serin.tenancy=test\r\n", event.Test},
+		{"/faro/collect/pk_open", "Baggage: serin.tenancy=test\r\n", event.Test},
+		{"/faro/collect/pk_open", "Baggage: serin.tenancy=shadow\r\n", event.Shadow},
+		{"/faro/collect/pk_open", "", event.Production},
+		{"/faro/collect", "X-Api-Key: pk_open\r\n", event.Production},
+		{"/faro/collect", "X-Api-Key: pk_open\r\nBaggage: serin.tenancy=test\r\nBaggage: serin.tenancy=shadow\r\n", event.Test},
+		{"/faro/collect?key=pk_open", "Baggage: serin.tenancy=shadow\r\n", event.Shadow},
+		{"/faro/collect?key=pk_open", "", event.Production},
+	} {
+		session := fmt.Sprintf("session-%d", i)
+		want[session] = c.tenancy
+		body := fmt.Sprintf(`{"meta":{"app":{"name":"a","version":"1"},"session":{"id":%q}},"events":[{"name":"x"}]}`, session) + strings.Repeat(" ", i%3)
+		if _, err := fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n%s\r\n%s", c.path, len(body), c.lines, body); err != nil {
+			t.Fatal(err)
+		}
+		res, err := http.ReadResponse(answers, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, _ := io.ReadAll(res.Body) // its status is what is asked for
+		if res.StatusCode != http.StatusAccepted {
+			t.Errorf("request %d: %d %s", i, res.StatusCode, text)
+		}
+	}
+	got := e.tenancies(t)
+	for session, tenancy := range want {
+		if got[session] != tenancy {
+			t.Errorf("%s is stored as %s, want %s", session, got[session], tenancy)
 		}
 	}
 }
