@@ -19,8 +19,11 @@ const gcPercent = 50
 // is one; to collect some tens of megabytes twice a second is what their p99 would be.
 const garbage = 128 << 20
 
-// collect keeps the collector at these until ctx ends. A memory limit (GOMEMLIMIT)
-// holds as ever.
+// limitShare is the part of a memory limit (GOMEMLIMIT) that it is at most: near the
+// limit events are shed, which garbage is no reason for.
+const limitShare = 8
+
+// collect keeps the collector at these until ctx ends.
 func collect(ctx context.Context) {
 	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
 	percent := 0
@@ -29,7 +32,7 @@ func collect(ctx context.Context) {
 	for {
 		metrics.Read(live)
 		// To set it stops the world, which a small change is not worth.
-		if p := collectAt(live[0].Value.Uint64()); math.Abs(float64(p-percent)) > 0.1*float64(percent) {
+		if p := collectAt(live[0].Value.Uint64(), debug.SetMemoryLimit(-1)); math.Abs(float64(p-percent)) > 0.1*float64(percent) {
 			debug.SetGCPercent(p)
 			percent = p
 		}
@@ -41,7 +44,8 @@ func collect(ctx context.Context) {
 	}
 }
 
-// collectAt returns the percentage of garbage for some bytes that are in use.
-func collectAt(live uint64) int {
-	return max(gcPercent, int(100*garbage/max(live, 4<<20)))
+// collectAt returns the percentage of garbage for some bytes that are in use, under a
+// limit of memory in bytes.
+func collectAt(live uint64, limit int64) int {
+	return max(gcPercent, int(100*uint64(min(garbage, limit/limitShare))/max(live, 4<<20)))
 }

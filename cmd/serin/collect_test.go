@@ -2,15 +2,23 @@ package main
 
 import (
 	"context"
+	"math"
 	"runtime/debug"
 	"testing"
 	"testing/synctest"
 )
 
 func TestCollectAt(t *testing.T) {
-	for live, want := range map[uint64]int{0: 3200, 20 << 20: 640, 128 << 20: 100, 256 << 20: 50, 1 << 40: 50} {
-		if got := collectAt(live); got != want {
-			t.Errorf("%d bytes in use: %d %%, want %d", live, got, want)
+	for _, c := range []struct {
+		live  uint64
+		limit int64
+		want  int
+	}{
+		{0, math.MaxInt64, 3200}, {20 << 20, math.MaxInt64, 640}, {128 << 20, math.MaxInt64, 100}, {256 << 20, math.MaxInt64, 50}, {1 << 40, math.MaxInt64, 50},
+		{20 << 20, 4 << 30, 640}, {20 << 20, 256 << 20, 160}, {100 << 20, 256 << 20, 50}, {20 << 20, 0, 50},
+	} {
+		if got := collectAt(c.live, c.limit); got != c.want {
+			t.Errorf("%d bytes in use of %d: %d %%, want %d", c.live, c.limit, got, c.want)
 		}
 	}
 }
