@@ -53,15 +53,17 @@ type unpacker struct {
 	wire bytes.Reader
 }
 
-// media refuses content types other than those that are allowed; a request
-// without one is taken.
+// media refuses content types other than those that are allowed, which have text/plain
+// among them, and texts in another charset than UTF-8, since nothing here reads one; a
+// request without a content type is taken.
 func media(ct string, allowed ...string) *refusal {
-	if ct == "" || len(allowed) == 0 || ct == "text/plain;charset=UTF-8" { // which is what browsers send
+	if ct == "" || len(allowed) == 0 || ct == "text/plain;charset=UTF-8" || slices.Contains(allowed, ct) { // the former is what browsers send
 		return nil
 	}
-	mt, _, err := mime.ParseMediaType(ct)
-	if err != nil || !slices.Contains(allowed, mt) {
-		return &refusal{http.StatusUnsupportedMediaType, event.ReasonEncoding, "Content-Type", ct, strings.Join(allowed, " or ")}
+	mt, params, err := mime.ParseMediaType(ct)
+	charset := params["charset"]
+	if err != nil || !slices.Contains(allowed, mt) || charset != "" && !strings.EqualFold(charset, "utf-8") && !strings.EqualFold(charset, "utf8") {
+		return &refusal{http.StatusUnsupportedMediaType, event.ReasonEncoding, "Content-Type", ct, strings.Join(allowed, " or ") + ", in UTF-8"}
 	}
 	return nil
 }

@@ -37,6 +37,7 @@ type protocol struct {
 	decode func(*dialect.Request) (dialect.Result, error)
 	ok     func(*answer, *dialect.Request, *outcome)
 	refuse func(*answer, *dialect.Request, *refusal)
+	types  []string // content types that it takes; none: any, since there is one format
 }
 
 // keyInBody reports whether the key of a request that has none in its head may
@@ -78,14 +79,15 @@ func (o *outcome) message() string {
 }
 
 var protocols = []protocol{
-	{"faro", []string{"/faro/collect", "/faro/collect/{key}"}, headerKey, faro.Decode, accepted, plainRefusal},
-	{"sentry", []string{"/api/{project}/envelope/"}, sentry.Key, sentry.Decode, sentryOK, sentryRefusal},
-	{"otlp", []string{"/v1/traces", "/v1/logs", "/v1/metrics"}, headerKey, otlp.Decode, otlpOK, otlpRefusal},
-	{"reporting", []string{"/v1/reports"}, headerKey, report.DecodeReports, noContent, plainRefusal},
-	{"web-vitals", []string{"/v1/vitals"}, headerKey, report.DecodeVitals, noContent, plainRefusal},
+	{"faro", []string{"/faro/collect", "/faro/collect/{key}"}, headerKey, faro.Decode, accepted, plainRefusal, nil},
+	{"sentry", []string{"/api/{project}/envelope/"}, sentry.Key, sentry.Decode, sentryOK, sentryRefusal, nil},
+	{"otlp", []string{"/v1/traces", "/v1/logs", "/v1/metrics"}, headerKey, otlp.Decode, otlpOK, otlpRefusal,
+		[]string{"application/json", "application/x-protobuf", "application/protobuf", "text/plain"}},
+	{"reporting", []string{"/v1/reports"}, headerKey, report.DecodeReports, noContent, plainRefusal, nil},
+	{"web-vitals", []string{"/v1/vitals"}, headerKey, report.DecodeVitals, noContent, plainRefusal, nil},
 	{"elastic", []string{"/elastic/{key}/intake/v2/rum/events", "/elastic/{key}/intake/v3/rum/events", "/intake/v2/rum/events", "/intake/v3/rum/events"},
-		headerKey, elastic.Decode, accepted, plainRefusal},
-	{"datadog", []string{"/dd"}, datadog.Key, datadog.Decode, accepted, plainRefusal},
+		headerKey, elastic.Decode, accepted, plainRefusal, nil},
+	{"datadog", []string{"/dd"}, datadog.Key, datadog.Decode, accepted, plainRefusal, nil},
 }
 
 // route is a path of a protocol, cut at its wildcard.

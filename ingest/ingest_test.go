@@ -250,6 +250,7 @@ func TestBadInput(t *testing.T) {
 		{"gzip cut short", "pk_open", packed(t, []byte(beaconText(0, good)))[:60], gzipped, 400, event.ReasonEncoding, "body"},
 		{"an encoding that is not known", "pk_open", beaconText(0, good), []string{"Content-Encoding", "br"}, 415, event.ReasonEncoding, "Content-Encoding"},
 		{"a content type that is not known", "pk_open", beaconText(0, good), []string{"Content-Type", "image/png"}, 415, event.ReasonEncoding, "Content-Type"},
+		{"a charset that is not UTF-8", "pk_open", beaconText(0, good), []string{"Content-Type", "application/json; charset=utf-16"}, 415, event.ReasonEncoding, "Content-Type"},
 		{"no key", "", beaconText(0, good), nil, 401, event.ReasonKey, "key"},
 		{"an unknown key", "pk_nobody", beaconText(0, good), nil, 401, event.ReasonKey, "key"},
 		{"a foreign origin", "pk_site", beaconText(0, good), []string{"Origin", "https://evil.example"}, 403, event.ReasonOrigin, "Origin"},

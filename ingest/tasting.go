@@ -89,6 +89,9 @@ func decodePlain(d *decoding, name string, req *dialect.Request) swallowed {
 		if i < 0 {
 			panic("BUG: no protocol " + name)
 		}
+		if f := media(req.Header["content-type"], protocols[i].types...); f != nil {
+			return swallowed{Refusal: &spat{f.status, f.reason, f.field, f.value, f.want}}
+		}
 		res, err = protocols[i].decode(req)
 	}
 	if err != nil {

@@ -158,6 +158,7 @@ var refusals = []struct {
 	{"sdk too long", plus(`"sdk":"` + strings.Repeat("s", event.MaxName+1) + `"`), event.ReasonLength, "sdk"},
 	{"tenancy unknown", plus(`"tenancy":"staging"`), event.ReasonName, "tenancy"},
 	{"tenancy in capitals", plus(`"tenancy":"Production"`), event.ReasonName, "tenancy"},
+	{"tenancy empty", plus(`"tenancy":""`), event.ReasonName, "tenancy"},
 	{"tenancy a number", plus(`"tenancy":1`), event.ReasonType, "tenancy"},
 	{"user too long", plus(`"user":"` + strings.Repeat("u", event.MaxSession+1) + `"`), event.ReasonLength, "user"},
 	{"user null", plus(`"user":null`), event.ReasonType, "user"},

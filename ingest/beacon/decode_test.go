@@ -120,7 +120,6 @@ func TestKept(t *testing.T) {
 		{"texts at their limit", swap(`"2.4.1"`, `"`+long+`"`), func(b *event.Beacon) bool { return string(b.Release) == long }},
 		{"escapes count as what they say", swap(`"2.4.1"`, `"`+strings.Repeat(`\u0078`, event.MaxName)+`"`), func(b *event.Beacon) bool { return string(b.Release) == long }},
 		{"every escape", plus(`"user":"\"\\\/\b\f\n\r\t\u00e9\uD83D\uDE00\ufffd"`), func(b *event.Beacon) bool { return b.User == "\"\\/\b\f\n\r\té😀\ufffd" }},
-		{"tenancy empty is production", plus(`"tenancy":""`), func(b *event.Beacon) bool { return b.Tenancy == event.Production }},
 		{"country is the edge's to say", plus(`"ctx":{"country":"DE"}`), func(b *event.Beacon) bool { return b.Ctx.Country == "" }},
 		{"country of the wrong type", plus(`"ctx":{"country":49}`), func(b *event.Beacon) bool { return b.Ctx.Country == "" }},
 		{"page with a query", plus(`"ctx":{"page":"/a?token=secret#b"}`), func(b *event.Beacon) bool { return b.Ctx.Page == "/a" }},

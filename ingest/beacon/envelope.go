@@ -122,7 +122,7 @@ func (d *Decoder) tenancy() event.Tenancy {
 	}
 	name := d.name("tenancy", sdkLength)
 	t, err := event.ParseTenancy(name)
-	if err != nil {
+	if err != nil || name == "" { // a variable that is not set must not make production of a test
 		d.fail(event.ReasonName, "tenancy", []byte(name), want)
 	}
 	return t

@@ -76,7 +76,7 @@ func refer(t *testing.T, body []byte, b *event.Beacon, rejected []Rejection) {
 	equal(t, "session", b.Session, ref["session"])
 	equal(t, "sdk", b.SDK, ref["sdk"])
 	equal(t, "user", b.User, ref["user"])
-	if tenancy, ok := ref["tenancy"]; ok && tenancy != "" || b.Tenancy != event.Production {
+	if tenancy, ok := ref["tenancy"]; ok || b.Tenancy != event.Production {
 		equal(t, "tenancy", b.Tenancy.String(), tenancy)
 	}
 	number(t, "seq", float64(b.Seq), ref["seq"])

@@ -22,7 +22,7 @@ const (
 )
 
 // Decode decodes one body; the signal is the last part of the target's path,
-// and the content type says which encoding it has.
+// and the content type says whether it is protobuf; else it is JSON.
 func Decode(r *dialect.Request) (dialect.Result, error) {
 	signal := ""
 	if r.Target != nil {
