@@ -254,7 +254,7 @@ func (e *Engine) answer(k rolloutKey) verdict.Verdict {
 func (e *Engine) List(id tenant.ID) []Status {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	var all []Status
+	all := []Status{}
 	for k, t := range e.fold.Tests {
 		if k.Tenant == id.String() && !t.Shadow() {
 			all = append(all, e.status(k))

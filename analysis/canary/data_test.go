@@ -310,6 +310,11 @@ func TestOutlook(t *testing.T) {
 		t.Fatalf("%s %+v %+v", v.Decision, v.Reasons, v.Outlook)
 	}
 	told = v
+	r.Stages[0].MinSessions = 1e12
+	if far := simulateAs(t, r, 13, 3000, 0.2, fails, func(bc *event.Beacon, _ bool) { spread(t, bc) }); far.Outlook == nil || far.Outlook.Promote != nil {
+		t.Errorf("sessions that take longer than a year are told for a day: %+v", far.Outlook)
+	}
+	r.Stages[0].MinSessions = 50
 	for _, want := range []string{"needs about", "likely by 00:", "can at best show", "times as common by 01:00 UTC"} {
 		if !strings.Contains(v.Sentence, want) {
 			t.Errorf("no %q in %s", want, v.Sentence)

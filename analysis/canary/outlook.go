@@ -34,12 +34,11 @@ func (t *Test) outlook(v *verdict.Verdict, q Question) {
 	pace := float64(canary) / float64(elapsed) // canary sessions per ms
 	share := float64(canary) / float64(canary+baseline)
 
-	last := q.At // when the last proof is likely
+	last := max(q.At, t.Staged+min(stage.Dwell.ms(), farthest)) // when the last proof is likely
 	if n := stage.MinSessions - t.Sessions[1]; n > 0 {
 		last = max(last, later(q.At, float64(n)/pace))
 	}
-	last = max(last, t.Staged+min(stage.Dwell.ms(), farthest))
-	known, slowest := true, int64(0)
+	known, slowest := last < q.At+farthest, int64(0)
 	for i := range v.Findings {
 		f := &v.Findings[i]
 		m, isRate := session.ParseMetric(f.Guardrail)

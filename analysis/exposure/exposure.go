@@ -126,7 +126,7 @@ var Shares = func() (all []float64) {
 
 // Read reads the meter.
 func Read(s State) Meter {
-	m := Meter{Sessions: s.Sessions.Canary, Users: s.Users, PerHour: verdict.Bound(s.PerHour)}
+	m := Meter{Sessions: s.Sessions.Canary, Users: s.Users, PerHour: verdict.Bound(s.PerHour), Harm: []Harm{}}
 	for i := range s.Guardrails {
 		g := &s.Guardrails[i]
 		m.Harm = append(m.Harm, harm(g))

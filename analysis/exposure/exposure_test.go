@@ -89,6 +89,14 @@ func TestHarm(t *testing.T) {
 	}
 }
 
+// TestNoRates: a rollout that is judged by values alone has an empty list of harm, not null.
+func TestNoRates(t *testing.T) {
+	text, err := json.Marshal(Read(state(func(s *State) { s.Guardrails, s.Values = nil, []string{"basket"} })))
+	if err != nil || !strings.Contains(string(text), `"harm":[]`) {
+		t.Errorf("%s %v", text, err)
+	}
+}
+
 // TestFoundAsPlanned compares what a ratio costs until it is found with Wald's
 // bound, by hand: at 5 % and ratio 2 a mark is the canary's with probability
 // 2/21, and half of those are excess.

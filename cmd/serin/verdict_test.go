@@ -18,6 +18,16 @@ func TestVerdictTimeIsUp(t *testing.T) {
 	}
 }
 
+// TestListsAreNeverNull: what has nothing to list lists nothing.
+func TestListsAreNeverNull(t *testing.T) {
+	s, _ := startServer(t, testConfig(t.TempDir()))
+	for _, list := range []string{"rollouts", "releases", "documents", "documents/changes", "slos", "alerts", "silences", "deliveries"} {
+		if raw, err := get(t.Context(), s.url()+"/v1/"+list, ownToken); err != nil || !strings.Contains(string(raw), "[]") {
+			t.Errorf("%s: %s %v", list, raw, err)
+		}
+	}
+}
+
 // TestFaultsAreOfWhatWasAsked: an objective that is not there is no rollout, and a file is
 // not told Go's types.
 func TestFaultsAreOfWhatWasAsked(t *testing.T) {
