@@ -36,6 +36,10 @@ func backtest(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 		fmt.Fprintln(stderr, "serin backtest: all: want it with a policy")
 		return errUsage
 	}
+	if *tenantName == "" {
+		fmt.Fprintln(stderr, "serin backtest: tenant: \"\": want the tenant of what is named")
+		return errUsage
+	}
 	s, err := segment.OpenReadOnly(*segments)
 	if err != nil {
 		return err

@@ -35,12 +35,16 @@ const benchSettle = 11 * time.Second
 func bench(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
 	length := fs.Duration("length", 10*time.Second, "`time` that each of the two phases takes")
-	clients := fs.Int("clients", 256, "connections that send at once")
+	clients := fs.Int("clients", 256, "`number` of connections that send at once")
 	if _, err := parse(fs, args, 0, stderr); err != nil {
 		return err
 	}
-	if *length < time.Second || *clients < 1 || *clients > 4096 {
-		fmt.Fprintf(stderr, "serin bench: want a -length of 1s or more and 1 to 4096 -clients\n")
+	if *length < time.Second {
+		fmt.Fprintf(stderr, "serin bench: length: %v: want 1s or more\n", *length)
+		return errUsage
+	}
+	if *clients < 1 || *clients > 4096 {
+		fmt.Fprintf(stderr, "serin bench: clients: %d: want 1 to 4096\n", *clients)
 		return errUsage
 	}
 	dir, err := os.MkdirTemp("", "serin-bench-*")

@@ -115,9 +115,6 @@ func checkMany(paths []string, stdout io.Writer) error {
 			parts = append(parts, plural(n, kind))
 		}
 	}
-	if len(parts) == 0 {
-		return fmt.Errorf("%s: no YAML files: want at least one", strings.Join(paths, ", "))
-	}
 	fmt.Fprintf(stdout, "%s: %s, no faults\n", strings.Join(paths, ", "), strings.Join(parts, ", "))
 	return nil
 }

@@ -62,15 +62,7 @@ func deliveriesCommand(ctx context.Context, args []string, stdout, stderr io.Wri
 	server := fs.String("server", envOr("SERIN_SERVER", "http://127.0.0.1:8711"), "`URL` of the server (SERIN_SERVER)")
 	token := fs.String("token", "", "`token`, a releaser's for a replay; better given as SERIN_TOKEN")
 	asJSON := fs.Bool("json", false, "print JSON")
-	fs.Usage = func() {
-		fmt.Fprintln(stderr, "usage: serin deliveries list | replay MESSAGE")
-		fs.PrintDefaults()
-	}
-	n := 2
-	if len(args) > 0 && args[0] == "list" {
-		n = 1
-	}
-	rest, err := parse(fs, args, n, stderr)
+	rest, err := parseVerb(fs, args, stderr, verb{"list", 0, ""}, verb{"replay", 1, "MESSAGE"})
 	if err != nil {
 		return err
 	}
@@ -110,6 +102,5 @@ func deliveriesCommand(ctx context.Context, args []string, stdout, stderr io.Wri
 		fmt.Fprintln(stdout, "told again:", rest[1])
 		return nil
 	}
-	fs.Usage()
-	return errUsage
+	panic("BUG: no verb " + rest[0])
 }

@@ -45,6 +45,10 @@ func explain(ctx context.Context, args []string, stdout, stderr io.Writer) error
 	}
 	var ev analysis.Evidence
 	if *segments != "" {
+		if *tenantName == "" {
+			fmt.Fprintln(stderr, "serin explain: tenant: \"\": want the tenant of the rollout, for segments")
+			return errUsage
+		}
 		s, err := segment.OpenReadOnly(*segments)
 		if err != nil {
 			return err

@@ -163,6 +163,8 @@ func (r remote) gateURL(ctx context.Context, u string) (gateAnswer, error) {
 	switch {
 	case errors.As(err, &status):
 		return gateAnswer{}, err
+	case errors.Is(err, errURL): // without it, as below
+		return gateAnswer{}, fmt.Errorf("the gate: %w", errURL)
 	case err != nil: // which has the URL in it
 		return gateAnswer{}, errors.New(strings.ReplaceAll(err.Error(), u, "the gate"))
 	}

@@ -10,6 +10,8 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
+	"strings"
 	"syscall"
 
 	"serin.dev/serin/ingest"
@@ -54,6 +56,7 @@ var commands = []command{
 	{"lab", "EXPERIMENT", "simulate rollouts through the engine: how often it errs, how soon it finds harm", labCommand},
 	{"judge", "--baseline A --canary B", "compare two columns of numbers", judgeCommand},
 	{"bench", "[--length 10s]", "measure the ingest path end to end", bench},
+	{"version", "", "print the version", printVersion},
 }
 
 // errUsage says that the words of the command are off; what is wrong has been
@@ -71,7 +74,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	usage := func(w io.Writer) {
 		fmt.Fprintln(w, "usage: serin COMMAND")
 		for _, c := range commands {
-			fmt.Fprintf(w, "  %-10s %-22s %s\n", c.name, c.args, c.help)
+			fmt.Fprintf(w, "  %-10s %-27s %s\n", c.name, c.args, c.help)
 		}
 	}
 	if len(args) == 0 {
@@ -80,10 +83,6 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	if args[0] == "help" || args[0] == "-h" || args[0] == "--help" {
 		usage(stdout)
-		return 0
-	}
-	if args[0] == "version" {
-		fmt.Fprintln(stdout, "serin", version)
 		return 0
 	}
 	if args[0] == tasterCommand {
@@ -97,7 +96,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		if c.name != args[0] {
 			continue
 		}
-		err := c.run(ctx, args[1:], stdout, stderr)
+		errs := stderr
+		if slices.ContainsFunc(args[1:], func(a string) bool { return a == "-h" || a == "-help" || a == "--help" }) {
+			errs = stdout // who asks for the usage may want to page or search it
+		}
+		err := c.run(ctx, args[1:], stdout, errs)
 		var status exit
 		switch {
 		case err == nil, errors.Is(err, flag.ErrHelp):
@@ -115,11 +118,18 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return 2
 }
 
-// parse parses flags that may stand before or after n arguments, and returns
+func printVersion(_ context.Context, args []string, stdout, stderr io.Writer) error {
+	if _, err := parse(flag.NewFlagSet("version", flag.ContinueOnError), args, 0, stderr); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintln(stdout, "serin", version)
+	return err
+}
+
+// words parses flags that may stand before, between or after arguments, and returns
 // the arguments.
-func parse(fs *flag.FlagSet, args []string, n int, stderr io.Writer) ([]string, error) {
+func words(fs *flag.FlagSet, args []string, stderr io.Writer) (rest []string, err error) {
 	fs.SetOutput(stderr)
-	var rest []string
 	for {
 		if err := fs.Parse(args); err != nil {
 			if errors.Is(err, flag.ErrHelp) {
@@ -128,10 +138,18 @@ func parse(fs *flag.FlagSet, args []string, n int, stderr io.Writer) ([]string, 
 			return nil, errUsage
 		}
 		if fs.NArg() == 0 {
-			break
+			return rest, nil
 		}
 		rest = append(rest, fs.Arg(0))
 		args = fs.Args()[1:]
+	}
+}
+
+// parse parses flags around n arguments, and returns the arguments.
+func parse(fs *flag.FlagSet, args []string, n int, stderr io.Writer) ([]string, error) {
+	rest, err := words(fs, args, stderr)
+	if err != nil {
+		return nil, err
 	}
 	if len(rest) != n {
 		fmt.Fprintf(stderr, "serin %s: %d arguments, want %d\n", fs.Name(), len(rest), n)
@@ -139,4 +157,46 @@ func parse(fs *flag.FlagSet, args []string, n int, stderr io.Writer) ([]string, 
 		return nil, errUsage
 	}
 	return rest, nil
+}
+
+// verb is one of the things that a command does: the word for it, how many arguments
+// stand after it, and how the usage shows those.
+type verb struct {
+	name string
+	n    int // -1: one or more
+	args string
+}
+
+// parseVerb parses flags around a verb and its arguments, and returns the verb with
+// its arguments after it.
+func parseVerb(fs *flag.FlagSet, args []string, stderr io.Writer, verbs ...verb) ([]string, error) {
+	var names, shapes []string
+	for _, v := range verbs {
+		names = append(names, v.name)
+		shapes = append(shapes, strings.TrimSpace(v.name+" "+v.args))
+	}
+	fs.Usage = func() {
+		fmt.Fprintf(stderr, "usage: serin %s %s\n", fs.Name(), strings.Join(shapes, " | "))
+		fs.PrintDefaults()
+	}
+	rest, err := words(fs, args, stderr)
+	if err != nil {
+		return nil, err
+	}
+	if len(rest) == 0 {
+		rest = []string{""}
+	}
+	i := slices.Index(names, rest[0])
+	switch got := len(rest) - 1; {
+	case i < 0:
+		fmt.Fprintf(stderr, "serin %s: %q: want one of %s\n", fs.Name(), rest[0], strings.Join(names, ", "))
+	case verbs[i].n >= 0 && got != verbs[i].n:
+		fmt.Fprintf(stderr, "serin %s %s: %d arguments, want %d\n", fs.Name(), rest[0], got, verbs[i].n)
+	case verbs[i].n < 0 && got == 0:
+		fmt.Fprintf(stderr, "serin %s %s: 0 arguments, want 1 or more\n", fs.Name(), rest[0])
+	default:
+		return rest, nil
+	}
+	fs.Usage()
+	return nil, errUsage
 }

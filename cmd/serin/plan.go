@@ -141,16 +141,21 @@ func apply(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	server, token := r.flags(f)
 	prune := f.Bool("prune", false, "remove documents that are in none of the files")
 	shadow := f.Bool("shadow", false, "try each policy beside the active one of the rollouts under way that name it, and change nothing else of them")
-	back := f.Int64("back", -1, "make all documents what they were after the change of this `number`; 0: before the first; an admin's token is needed")
+	back := f.Int64("back", 0, "make all documents what they were after the change of this `number`; 0: before the first; an admin's token is needed")
 	files, err := parseSome(f, args, stderr, "FILE|FOLDER... | --back NUMBER")
-	if err != nil && !(errors.Is(err, errNoFiles) && *back >= 0) {
+	goesBack := isGiven(f, "back")
+	switch {
+	case err != nil && !(errors.Is(err, errNoFiles) && goesBack):
 		return err
+	case goesBack && *back < 0:
+		fmt.Fprintf(stderr, "serin apply: back: %d: want the number of a change, or 0\n", *back)
+		return errUsage
 	}
 	r.server, r.token = *server, *token
 	if r.token == "" {
 		r.token = os.Getenv("SERIN_TOKEN")
 	}
-	if *back >= 0 {
+	if goesBack {
 		if len(files) > 0 {
 			fmt.Fprintln(stderr, "serin apply: back: want no files beside it")
 			return errUsage
@@ -282,33 +287,27 @@ var errNoFiles = fmt.Errorf("no files: %w", errUsage)
 
 // parseSome parses flags around one argument or more.
 func parseSome(f *flag.FlagSet, args []string, stderr io.Writer, usage string) ([]string, error) {
-	f.SetOutput(stderr)
 	f.Usage = func() {
 		fmt.Fprintf(stderr, "usage: serin %s %s\n", f.Name(), usage)
 		f.PrintDefaults()
 	}
-	var rest []string
-	for {
-		if err := f.Parse(args); err != nil {
-			if errors.Is(err, flag.ErrHelp) {
-				return nil, err
-			}
-			return nil, errUsage
-		}
-		if f.NArg() == 0 {
-			break
-		}
-		rest = append(rest, f.Arg(0))
-		args = f.Args()[1:]
+	rest, err := words(f, args, stderr)
+	if err != nil {
+		return nil, err
 	}
 	if len(rest) == 0 {
-		back := f.Lookup("back")
-		if back == nil || back.Value.String() == back.DefValue {
+		if !isGiven(f, "back") {
 			f.Usage()
 		}
 		return nil, errNoFiles
 	}
 	return rest, nil
+}
+
+// isGiven reports whether a flag stands among the arguments.
+func isGiven(f *flag.FlagSet, name string) (given bool) {
+	f.Visit(func(one *flag.Flag) { given = given || one.Name == name })
+	return given
 }
 
 // plan reads the files, all faults of all of them together, and compares them
@@ -377,7 +376,7 @@ func (r remote) plan(ctx context.Context, files []string, prune bool) (steps []s
 	return steps, live, nil
 }
 
-// readFiles reads files, and all YAML files of folders.
+// readFiles reads files, and all YAML files of folders. That there is none is a fault.
 func readFiles(paths []string) (steps []step, err error) {
 	var faults []error
 	var names []string
@@ -394,6 +393,9 @@ func readFiles(paths []string) (steps []step, err error) {
 		if err != nil {
 			faults = append(faults, err)
 		}
+	}
+	if len(names)+len(faults) == 0 { // with --prune this would remove all that there is
+		return nil, fmt.Errorf("%s: no YAML files: want at least one", strings.Join(paths, ", "))
 	}
 	seen := map[string]string{}
 	for _, name := range names {

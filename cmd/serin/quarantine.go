@@ -19,15 +19,7 @@ func quarantine(ctx context.Context, args []string, stdout, stderr io.Writer) er
 	fs := flag.NewFlagSet("quarantine", flag.ContinueOnError)
 	server := fs.String("server", envOr("SERIN_SERVER", "http://127.0.0.1:8711"), "`URL` of the server (SERIN_SERVER)")
 	token := fs.String("token", "", "admin's `token`; better given as SERIN_TOKEN")
-	fs.Usage = func() {
-		fmt.Fprintln(stderr, "usage: serin quarantine list | show ID | release FINGERPRINT")
-		fs.PrintDefaults()
-	}
-	n := 2
-	if len(args) > 0 && args[0] == "list" {
-		n = 1
-	}
-	rest, err := parse(fs, args, n, stderr)
+	rest, err := parseVerb(fs, args, stderr, verb{"list", 0, ""}, verb{"show", 1, "ID"}, verb{"release", 1, "FINGERPRINT"})
 	if err != nil {
 		return err
 	}
@@ -71,6 +63,5 @@ func quarantine(ctx context.Context, args []string, stdout, stderr io.Writer) er
 		fmt.Fprintln(stdout, "released", rest[1])
 		return nil
 	}
-	fs.Usage()
-	return errUsage
+	panic("BUG: no verb " + rest[0])
 }

@@ -19,15 +19,7 @@ func releaseCommand(ctx context.Context, args []string, stdout, stderr io.Writer
 	f := flag.NewFlagSet("release", flag.ContinueOnError)
 	var r remote
 	server, token := r.flags(f)
-	f.Usage = func() {
-		fmt.Fprintln(stderr, "usage: serin release list | deployed APP RELEASE | released APP RELEASE | withdrawn APP RELEASE")
-		f.PrintDefaults()
-	}
-	n := 3
-	if len(args) > 0 && args[0] == "list" {
-		n = 1
-	}
-	rest, err := parse(f, args, n, stderr)
+	rest, err := parseVerb(f, args, stderr, verb{"list", 0, ""}, verb{"deployed", 2, "APP RELEASE"}, verb{"released", 2, "APP RELEASE"}, verb{"withdrawn", 2, "APP RELEASE"})
 	if err != nil {
 		return err
 	}
@@ -35,7 +27,7 @@ func releaseCommand(ctx context.Context, args []string, stdout, stderr io.Writer
 	if r.token == "" {
 		r.token = os.Getenv("SERIN_TOKEN")
 	}
-	if n == 3 {
+	if rest[0] != "list" {
 		raw, err := r.send(ctx, http.MethodPost, "/v1/releases", map[string]string{"state": rest[0], "app": rest[1], "release": rest[2]})
 		if err != nil {
 			return err

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -68,13 +67,21 @@ func silenceCommand(ctx context.Context, args []string, stdout, stderr io.Writer
 	server, token := r.flags(f)
 	length := f.Duration("for", 0, "`length` of the silence, such as 2h")
 	why := f.String("why", "", "`reason`, which is kept")
-	rest, err := parseSome(f, args, stderr, "add LABEL=VALUE... | list | end ID")
+	rest, err := parseVerb(f, args, stderr, verb{"add", -1, "LABEL=VALUE... --for 2h --why REASON"}, verb{"list", 0, ""}, verb{"end", 1, "ID"})
 	if err != nil {
 		return err
 	}
 	r.to(*server, *token)
-	switch {
-	case rest[0] == "add" && len(rest) > 1:
+	switch rest[0] {
+	case "add":
+		if *length <= 0 {
+			fmt.Fprintf(stderr, "serin silence add: for: %v: want a length of time, such as 2h\n", *length)
+			return errUsage
+		}
+		if *why == "" {
+			fmt.Fprintln(stderr, "serin silence add: why: \"\": want a reason")
+			return errUsage
+		}
 		body := struct {
 			Matchers []alert.Matcher `json:"matchers"`
 			For      string          `json:"for"`
@@ -87,9 +94,6 @@ func silenceCommand(ctx context.Context, args []string, stdout, stderr io.Writer
 			}
 			body.Matchers = append(body.Matchers, m)
 		}
-		if *length <= 0 || *why == "" {
-			return errors.New("for, why: want both: a length of time and a reason")
-		}
 		raw, err := r.send(ctx, http.MethodPost, "/v1/silences", body)
 		if err != nil {
 			return err
@@ -100,7 +104,7 @@ func silenceCommand(ctx context.Context, args []string, stdout, stderr io.Writer
 		}
 		fmt.Fprintf(stdout, "%s until %s\n", s.ID, s.End.Format(time.RFC3339))
 		return nil
-	case rest[0] == "list" && len(rest) == 1:
+	case "list":
 		var list struct {
 			Silences []alert.Silence `json:"silences"`
 		}
@@ -117,15 +121,14 @@ func silenceCommand(ctx context.Context, args []string, stdout, stderr io.Writer
 			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", s.ID, s.Start.Format(time.RFC3339), s.End.Format(time.RFC3339), s.Who, strings.Join(ms, " "), s.Why)
 		}
 		return w.Flush()
-	case rest[0] == "end" && len(rest) == 2:
+	case "end":
 		if _, err := call(ctx, http.MethodDelete, r.server+"/v1/silences/"+url.PathEscape(rest[1]), r.token, nil); err != nil {
 			return err
 		}
 		fmt.Fprintln(stdout, "ended", rest[1])
 		return nil
 	}
-	f.Usage()
-	return errUsage
+	panic("BUG: no verb " + rest[0])
 }
 
 // to sets the server and the token, which is better kept out of the arguments.

@@ -27,15 +27,7 @@ func sloCommand(ctx context.Context, args []string, stdout, stderr io.Writer) er
 	why := f.String("why", "", "of an exception, its `reason`")
 	until := f.Duration("for", 24*time.Hour, "of an exception, its `length`")
 	action := f.String("action", "allow", "of an exception, what it lets pass: `allow` or approval")
-	f.Usage = func() {
-		fmt.Fprintln(stderr, "usage: serin slo status | who NAME | except NAME --why REASON [--for 24h] [--action allow|approval]")
-		f.PrintDefaults()
-	}
-	n := 2
-	if len(args) > 0 && args[0] == "status" {
-		n = 1
-	}
-	rest, err := parse(f, args, n, stderr)
+	rest, err := parseVerb(f, args, stderr, verb{"status", 0, ""}, verb{"who", 1, "NAME"}, verb{"except", 1, "NAME --why REASON [--for 24h] [--action allow|approval]"})
 	if err != nil {
 		return err
 	}
@@ -72,8 +64,7 @@ func sloCommand(ctx context.Context, args []string, stdout, stderr io.Writer) er
 		fmt.Fprintf(stdout, "the budget of %s lets %s pass for %v\n", rest[1], map[string]string{"allow": "everything", "approval": "what is approved"}[*action], *until)
 		return nil
 	}
-	f.Usage()
-	return errUsage
+	panic("BUG: no verb " + rest[0])
 }
 
 func printStates(w io.Writer, states []verdict.SLOState) error {

@@ -104,9 +104,15 @@ func (e *statusError) Error() string {
 // temporary reports whether asking again can help: no answer at all, or a
 // fault of the server's.
 func temporary(err error) bool {
+	if errors.Is(err, errURL) {
+		return false
+	}
 	var se *statusError
 	return !errors.As(err, &se) || se.status >= 500 || se.status == http.StatusTooManyRequests
 }
+
+// errURL says that what is to be asked is no server.
+var errURL = errors.New("want a URL such as http://127.0.0.1:8711")
 
 func get(ctx context.Context, u, token string) ([]byte, error) {
 	return call(ctx, http.MethodGet, u, token, nil)
@@ -117,8 +123,8 @@ func call(ctx context.Context, method, u, token string, body io.Reader) ([]byte,
 	ctx, cancel := context.WithTimeout(ctx, 40*time.Second)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, method, u, body)
-	if err != nil {
-		return nil, err
+	if err != nil || req.URL.Scheme != "http" && req.URL.Scheme != "https" || req.URL.Host == "" {
+		return nil, fmt.Errorf("server: %s: %w", u, errURL)
 	}
 	req.Header.Set("Authorization", "Bearer "+token)
 	res, err := http.DefaultClient.Do(req)
