@@ -27,7 +27,7 @@ type gateAnswer struct {
 func gateCommand(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	f := flag.NewFlagSet("gate", flag.ContinueOnError)
 	var r remote
-	server, token := r.flags(f)
+	server, token := r.flags(f, "viewer's")
 	var rollouts, objectives, urls []string
 	list := func(name, help string, to *[]string) {
 		f.Func(name, help, func(s string) error { *to = append(*to, s); return nil })

@@ -19,7 +19,7 @@ import (
 func next(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	f := flag.NewFlagSet("next", flag.ContinueOnError)
 	var r remote
-	server, token := r.flags(f)
+	server, token := r.flags(f, "viewer's")
 	asJSON := f.Bool("json", false, "print the meter as JSON")
 	rest, err := parse(f, args, 1, stderr)
 	if err != nil {

@@ -86,9 +86,10 @@ type step struct {
 // remote is the server that a plan is made against.
 type remote struct{ server, token string }
 
-func (r remote) flags(fs *flag.FlagSet) (server, token *string) {
+// flags adds those that name a server. role is the one whose token is needed.
+func (r remote) flags(fs *flag.FlagSet, role string) (server, token *string) {
 	return fs.String("server", envOr("SERIN_SERVER", "http://127.0.0.1:8711"), "`URL` of the server (SERIN_SERVER)"),
-		fs.String("token", "", "releaser's `token`; better given as SERIN_TOKEN")
+		fs.String("token", "", role+" `token`; better given as SERIN_TOKEN, which other users of the machine do not see")
 }
 
 func (r remote) read(ctx context.Context, path string, v any) error {
@@ -114,7 +115,7 @@ func (r remote) send(ctx context.Context, method, path string, body any) ([]byte
 func plan(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	f := flag.NewFlagSet("plan", flag.ContinueOnError)
 	var r remote
-	server, token := r.flags(f)
+	server, token := r.flags(f, "viewer's")
 	prune := f.Bool("prune", false, "remove documents that are in none of the files")
 	files, err := parseSome(f, args, stderr, "FILE|FOLDER...")
 	if err != nil {
@@ -138,7 +139,7 @@ func plan(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 func apply(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	f := flag.NewFlagSet("apply", flag.ContinueOnError)
 	var r remote
-	server, token := r.flags(f)
+	server, token := r.flags(f, "releaser's")
 	prune := f.Bool("prune", false, "remove documents that are in none of the files")
 	shadow := f.Bool("shadow", false, "try each policy beside the active one of the rollouts under way that name it, and change nothing else of them")
 	back := f.Int64("back", 0, "make all documents what they were after the change of this `number`; 0: before the first; an admin's token is needed")
@@ -249,7 +250,7 @@ func printNotes(w io.Writer, notes []string) {
 func audit(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	f := flag.NewFlagSet("audit", flag.ContinueOnError)
 	var r remote
-	server, token := r.flags(f)
+	server, token := r.flags(f, "viewer's")
 	asJSON := f.Bool("json", false, "print JSON, with what was before and after")
 	if _, err := parse(f, args, 0, stderr); err != nil {
 		return err

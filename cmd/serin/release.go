@@ -18,7 +18,7 @@ import (
 func releaseCommand(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	f := flag.NewFlagSet("release", flag.ContinueOnError)
 	var r remote
-	server, token := r.flags(f)
+	server, token := r.flags(f, "releaser's, or for the list viewer's")
 	rest, err := parseVerb(f, args, stderr, verb{"list", 0, ""}, verb{"deployed", 2, "APP RELEASE"}, verb{"released", 2, "APP RELEASE"}, verb{"withdrawn", 2, "APP RELEASE"})
 	if err != nil {
 		return err

@@ -34,16 +34,20 @@ func serve(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	for _, f := range []struct{ from, to *string }{{listen, &c.Listen}, {data, &c.Data}, {sdk, &c.SDK}} {
-		if *f.from != "" {
-			*f.to = *f.from
+	override := func() {
+		for _, f := range []struct{ from, to *string }{{listen, &c.Listen}, {data, &c.Data}, {sdk, &c.SDK}} {
+			if *f.from != "" {
+				*f.to = *f.from
+			}
 		}
 	}
+	override()
 	var first *tenantConfig
 	if *file == "" {
 		if first, err = starter(&c); err != nil {
 			return err
 		}
+		override() // flags go before that file, too
 	}
 	if os.Getenv("GOGC") == "" {
 		go collect(ctx)
@@ -83,13 +87,12 @@ func starter(c *config) (*tenantConfig, error) {
 			return nil, fmt.Errorf("make configuration: %w", err)
 		}
 	}
-	was := *c
 	loaded, err := loadConfig(path)
 	if err != nil {
 		return nil, err
 	}
+	loaded.Data = c.Data // in which the file is
 	*c = loaded
-	c.Listen, c.Data, c.SDK = was.Listen, was.Data, was.SDK
 	if len(c.Tenants) == 1 && len(c.Tenants[0].Keys) > 0 && len(c.Tenants[0].Tokens) > 0 {
 		return &c.Tenants[0], nil
 	}

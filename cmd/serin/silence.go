@@ -21,7 +21,7 @@ import (
 func alertsCommand(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	f := flag.NewFlagSet("alerts", flag.ContinueOnError)
 	var r remote
-	server, token := r.flags(f)
+	server, token := r.flags(f, "viewer's")
 	asJSON := f.Bool("json", false, "print JSON")
 	if _, err := parse(f, args, 0, stderr); err != nil {
 		return err
@@ -64,7 +64,7 @@ func orDash(s string) string {
 func silenceCommand(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	f := flag.NewFlagSet("silence", flag.ContinueOnError)
 	var r remote
-	server, token := r.flags(f)
+	server, token := r.flags(f, "releaser's, or for the list viewer's")
 	length := f.Duration("for", 0, "`length` of the silence, such as 2h")
 	why := f.String("why", "", "`reason`, which is kept")
 	rest, err := parseVerb(f, args, stderr, verb{"add", -1, "LABEL=VALUE... --for 2h --why REASON"}, verb{"list", 0, ""}, verb{"end", 1, "ID"})

@@ -22,7 +22,7 @@ import (
 func sloCommand(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	f := flag.NewFlagSet("slo", flag.ContinueOnError)
 	var r remote
-	server, token := r.flags(f)
+	server, token := r.flags(f, "viewer's, or for an exception releaser's")
 	asJSON := f.Bool("json", false, "print JSON")
 	why := f.String("why", "", "of an exception, its `reason`")
 	until := f.Duration("for", 24*time.Hour, "of an exception, its `length`")
@@ -57,11 +57,16 @@ func sloCommand(ctx context.Context, args []string, stdout, stderr io.Writer) er
 		}
 		return printWho(stdout, &w)
 	case "except":
+		passes, ok := map[string]string{"allow": "everything", "approval": "what is approved"}[*action]
+		if !ok {
+			fmt.Fprintf(stderr, "serin slo except: action: %q: want allow or approval\n", *action)
+			return errUsage
+		}
 		body := map[string]any{"why": *why, "until": time.Now().Add(*until).UTC(), "action": *action}
 		if _, err := r.send(ctx, http.MethodPost, "/v1/slos/"+url.PathEscape(rest[1])+"/exception", body); err != nil {
 			return err
 		}
-		fmt.Fprintf(stdout, "the budget of %s lets %s pass for %v\n", rest[1], map[string]string{"allow": "everything", "approval": "what is approved"}[*action], *until)
+		fmt.Fprintf(stdout, "the budget of %s lets %s pass for %v\n", rest[1], passes, *until)
 		return nil
 	}
 	panic("BUG: no verb " + rest[0])

@@ -1,10 +1,13 @@
 package main
 
 import (
+	"bytes"
+	"context"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestVerdictTimeIsUp: a hold that stands when the time to wait is over is an answer,
@@ -15,6 +18,22 @@ func TestVerdictTimeIsUp(t *testing.T) {
 	status, stdout, stderr := runCommand(t, "verdict", "--server", s.url(), "--token", ownToken, "--wait", "--timeout", "1500ms", "r1")
 	if status != 10 || !strings.HasPrefix(stdout, "hold\n") {
 		t.Errorf("status %d: %s%s", status, stdout, stderr)
+	}
+}
+
+// TestStarterIsRead: what stands in DATA/serin.yaml counts, and flags go before it.
+func TestStarterIsRead(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "serin.yaml"), []byte("listen: 127.0.0.1:99999\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	for want, args := range map[string][]string{"99999": nil, "99998": {"--listen", "127.0.0.1:99998"}} {
+		var out, errs bytes.Buffer
+		if status := run(ctx, append([]string{"serve", "--data", dir}, args...), &out, &errs); status != 1 || !strings.Contains(errs.String(), want) {
+			t.Errorf("%v: status %d: %s", args, status, errs.String())
+		}
 	}
 }
 
@@ -35,6 +54,11 @@ func TestFaultsAreOfWhatWasAsked(t *testing.T) {
 	status, _, stderr := runCommand(t, "slo", "who", "--server", s.url(), "--token", ownToken, "absent")
 	if status != 1 || !strings.Contains(stderr, `404: objective "absent": no such objective`) {
 		t.Errorf("status %d: %s", status, stderr)
+	}
+	for want, args := range map[string][]string{`silence "absent": no such silence`: {"silence", "end", "absent"}, `message "absent": no such message`: {"deliveries", "replay", "absent"}} {
+		if status, _, stderr := runCommand(t, append(args, "--server", s.url(), "--token", ownToken)...); status != 1 || !strings.Contains(stderr, want) {
+			t.Errorf("%v: status %d: %s", args, status, stderr)
+		}
 	}
 	path := filepath.Join(t.TempDir(), "part.yaml")
 	for text, want := range map[string]string{"guardrails: {error_free: {}}": "field guardrails not found", "journal: x": "cannot unmarshal !!str `x`"} {

@@ -71,7 +71,8 @@ func (a *API) unsilence(w http.ResponseWriter, r *http.Request, _ *analysis.Engi
 		return err
 	}
 	if !ok {
-		return fmt.Errorf("silence %q that has not ended: %w", r.PathValue("id"), analysis.ErrNotFound)
+		fail(w, http.StatusNotFound, "not_found", fmt.Sprintf("silence %q: no such silence, or it has ended", r.PathValue("id")))
+		return nil
 	}
 	return write(w, http.StatusOK, s)
 }

@@ -154,7 +154,7 @@ func (a *API) guard(rt route) http.HandlerFunc {
 		switch {
 		case !ok || err != nil:
 			w.Header().Set("WWW-Authenticate", `Bearer realm="serin"`)
-			fail(w, http.StatusUnauthorized, "token", "the header Authorization: Bearer TOKEN with a token of a tenant")
+			fail(w, http.StatusUnauthorized, "token", "want the header Authorization: Bearer TOKEN, with a token of a tenant")
 		case access.Role < rt.Role:
 			fail(w, http.StatusForbidden, "role", fmt.Sprintf("the token %q is a %s; this needs a %s", access.Token, access.Role, rt.Role))
 		default:

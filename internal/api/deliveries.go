@@ -22,7 +22,8 @@ func (a *API) replay(w http.ResponseWriter, r *http.Request, e *analysis.Engine,
 		return err
 	}
 	if !ok {
-		return fmt.Errorf("message %q: %w", r.PathValue("id"), analysis.ErrNotFound)
+		fail(w, http.StatusNotFound, "not_found", fmt.Sprintf("message %q: no such message was told within a day", r.PathValue("id")))
+		return nil
 	}
 	return write(w, http.StatusAccepted, map[string]string{"message": r.PathValue("id"), "outcome": analysis.Replay})
 }
