@@ -23,6 +23,7 @@ var version = "dev"
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends what does not heed the first, such as a read of the terminal
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 

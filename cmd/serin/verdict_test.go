@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -19,6 +20,41 @@ func TestVerdictTimeIsUp(t *testing.T) {
 	if status != 10 || !strings.HasPrefix(stdout, "hold\n") {
 		t.Errorf("status %d: %s%s", status, stdout, stderr)
 	}
+}
+
+// TestSecondSignalEnds: a command that waits for its standard input can be ended.
+func TestSecondSignalEnds(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := exec.CommandContext(t.Context(), self, "decode", "native")
+	c.Env = append(os.Environ(), beSerin+"=1")
+	in, err := c.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	// More than a pipe holds: once it is written the command reads, and heeds signals.
+	if _, err := in.Write(bytes.Repeat([]byte(" "), 256<<10)); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- c.Wait() }()
+	for range 100 {
+		_ = c.Process.Signal(os.Interrupt) // fails only where it has ended
+		select {
+		case <-ended:
+			return
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+	t.Error("it reads on after 100 interrupts")
+	in.Close()
+	<-ended
 }
 
 // TestStarterIsRead: what stands in DATA/serin.yaml counts, and flags go before it.
