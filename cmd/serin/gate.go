@@ -58,6 +58,10 @@ func gateCommand(ctx context.Context, args []string, stdout, stderr io.Writer) e
 	if r.token == "" {
 		r.token = os.Getenv("SERIN_TOKEN")
 	}
+	if *timeout <= 0 {
+		fmt.Fprintf(stderr, "serin gate: timeout: %v: want above 0\n", *timeout)
+		return errUsage
+	}
 	ctx, cancel := context.WithTimeout(ctx, *timeout)
 	defer cancel()
 	ask := func() (all []gateAnswer, err error) {

@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
-	"path/filepath"
 
 	"serin.dev/serin/analysis"
 	"serin.dev/serin/analysis/openslo"
@@ -65,30 +63,20 @@ func (s states) Conditions() (all []verdict.Condition, complete bool) {
 // one another.
 func readObjectives(paths []string) ([]slo.Objective, []openslo.Note, error) {
 	var files []*openslo.File
-	var faults []error
-	for _, path := range paths {
-		err := filepath.WalkDir(path, func(name string, d fs.DirEntry, err error) error {
-			if err != nil {
-				return err
-			}
-			if ext := filepath.Ext(name); d.IsDir() || name != path && ext != ".yaml" && ext != ".yml" {
-				return nil
-			}
-			text, err := os.ReadFile(name)
-			if err != nil {
-				return err
-			}
-			f, err := openslo.Parse(name, text)
-			if err != nil {
-				faults = append(faults, err)
-				return nil
-			}
-			files = append(files, f)
-			return nil
-		})
+	names, err := yamlFiles(paths)
+	faults := []error{err}
+	for _, name := range names {
+		text, err := os.ReadFile(name)
 		if err != nil {
 			faults = append(faults, err)
+			continue
 		}
+		f, err := openslo.Parse(name, text)
+		if err != nil {
+			faults = append(faults, err)
+			continue
+		}
+		files = append(files, f)
 	}
 	if err := errors.Join(faults...); err != nil {
 		return nil, nil, err

@@ -8,11 +8,9 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"io/fs"
 	"net/http"
 	"net/url"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -379,21 +377,10 @@ func (r remote) plan(ctx context.Context, files []string, prune bool) (steps []s
 
 // readFiles reads files, and all YAML files of folders. That there is none is a fault.
 func readFiles(paths []string) (steps []step, err error) {
+	names, err := yamlFiles(paths)
 	var faults []error
-	var names []string
-	for _, path := range paths {
-		err := filepath.WalkDir(path, func(name string, d fs.DirEntry, err error) error {
-			if err != nil {
-				return err
-			}
-			if ext := filepath.Ext(name); !d.IsDir() && (name == path || ext == ".yaml" || ext == ".yml") {
-				names = append(names, name)
-			}
-			return nil
-		})
-		if err != nil {
-			faults = append(faults, err)
-		}
+	if err != nil {
+		faults = append(faults, err)
 	}
 	if len(names)+len(faults) == 0 { // with --prune this would remove all that there is
 		return nil, fmt.Errorf("%s: no YAML files: want at least one", strings.Join(paths, ", "))

@@ -38,6 +38,10 @@ func verdictCommand(ctx context.Context, args []string, stdout, stderr io.Writer
 	if *token == "" {
 		*token = os.Getenv("SERIN_TOKEN")
 	}
+	if *timeout <= 0 {
+		fmt.Fprintf(stderr, "serin verdict: timeout: %v: want above 0\n", *timeout)
+		return errUsage
+	}
 	ctx, cancel := context.WithTimeout(ctx, *timeout)
 	defer cancel()
 	var v verdict.Verdict
