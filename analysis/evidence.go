@@ -1,8 +1,6 @@
 package analysis
 
 import (
-	"slices"
-
 	"serin.dev/serin/analysis/canary"
 	"serin.dev/serin/analysis/cell"
 	"serin.dev/serin/analysis/session"
@@ -55,7 +53,8 @@ func evidence(s Status, t *canary.Test, records []Record, cells *cell.Store) Evi
 	if !s.Ended && s.Verdict.Number > 0 {
 		s.measure(t)
 	}
-	ev := Evidence{Status: s, Trace: slices.Clone(t.Trace.Points)}
+	// Lists are shown empty, never as null.
+	ev := Evidence{Status: s, History: []verdict.Verdict{}, Strata: []StratumEvidence{}, Trace: append([]canary.Point{}, t.Trace.Points...), Cells: []CellEvidence{}}
 	for _, r := range records {
 		if r.Verdict == nil {
 			continue

@@ -77,7 +77,8 @@ type Place struct {
 // Places returns the evidence on each stratum and each customer, in the order of
 // their first session.
 func (t *Test) Places() (strata, customers []Place) {
-	of := func(all []Stratum, customer bool) (places []Place) {
+	of := func(all []Stratum, customer bool) []Place {
+		places := []Place{}
 		for k := range all {
 			st := &all[k]
 			p := Place{Name: st.Name, Sessions: arms(st.Sessions)}

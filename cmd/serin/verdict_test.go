@@ -81,6 +81,16 @@ func TestListsAreNeverNull(t *testing.T) {
 			t.Errorf("%s: %s %v", list, raw, err)
 		}
 	}
+	createRollout(t, s)
+	raw, err := get(t.Context(), s.url()+"/v1/rollouts/r1/evidence", ownToken)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, list := range []string{"history", "strata", "places", "trace", "cells"} {
+		if strings.Contains(string(raw), `"`+list+`":null`) {
+			t.Errorf("%s of what was not seen yet is null", list)
+		}
+	}
 }
 
 // TestFaultsAreOfWhatWasAsked: an objective that is not there is no rollout, and a file is
