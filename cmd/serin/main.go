@@ -73,7 +73,7 @@ func (e exit) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
 // 1 for other failures.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	usage := func(w io.Writer) {
-		fmt.Fprintln(w, "usage: serin COMMAND")
+		fmt.Fprintln(w, "usage: serin COMMAND; serin help COMMAND has its flags")
 		for _, c := range commands {
 			fmt.Fprintf(w, "  %-10s %-27s %s\n", c.name, c.args, c.help)
 		}
@@ -82,7 +82,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		usage(stderr)
 		return 2
 	}
-	if args[0] == "help" || args[0] == "-h" || args[0] == "--help" {
+	if args[0] == "help" && len(args) == 1 || args[0] == "-h" || args[0] == "--help" {
 		usage(stdout)
 		return 0
 	}
@@ -92,6 +92,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 			return 1
 		}
 		return 0
+	}
+	if args[0] == "help" {
+		args = []string{args[1], "-h"}
 	}
 	for _, c := range commands {
 		if c.name != args[0] {
