@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"math"
 	"runtime/debug"
 	"runtime/metrics"
 	"time"
@@ -26,16 +25,11 @@ const limitShare = 8
 // collect keeps the collector at these until ctx ends.
 func collect(ctx context.Context) {
 	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
-	percent := 0
 	t := time.NewTicker(100 * time.Millisecond) // what grows tenfold within it goes past the bound
 	defer t.Stop()
 	for {
 		metrics.Read(live)
-		// To set it stops the world, which a small change is not worth.
-		if p := collectAt(live[0].Value.Uint64(), debug.SetMemoryLimit(-1)); math.Abs(float64(p-percent)) > 0.1*float64(percent) {
-			debug.SetGCPercent(p)
-			percent = p
-		}
+		debug.SetGCPercent(collectAt(live[0].Value.Uint64(), debug.SetMemoryLimit(-1)))
 		select {
 		case <-ctx.Done():
 			return
