@@ -88,8 +88,15 @@ func (c checker) value(path string, t reflect.Type) error {
 	if err != nil {
 		return fmt.Errorf("body: %w", err)
 	}
-	if _, text := token.(string); moment && !text && token != nil {
-		return fmt.Errorf("%s: %s: want a time by RFC 3339, such as \"2026-01-05T08:00:00Z\"", path, shorten(fmt.Sprint(token)))
+	if moment && token != nil {
+		shown := fmt.Sprint(token)
+		text, ok := token.(string)
+		if ok {
+			shown, ok = strconv.Quote(text), new(time.Time).UnmarshalText([]byte(text)) == nil
+		}
+		if !ok {
+			return fmt.Errorf("%s: %s: want a time by RFC 3339, such as \"2026-01-05T08:00:00Z\"", path, shorten(shown))
+		}
 	}
 	switch v := token.(type) {
 	case json.Delim:
@@ -98,11 +105,6 @@ func (c checker) value(path string, t reflect.Type) error {
 		}
 		return c.object(path, t)
 	case string:
-		if moment {
-			if new(time.Time).UnmarshalText([]byte(v)) != nil {
-				return fmt.Errorf("%s: %s: want a time by RFC 3339, such as \"2026-01-05T08:00:00Z\"", path, shorten(strconv.Quote(v)))
-			}
-		}
 		return want(path, strconv.Quote(v), t, reflect.String)
 	case bool:
 		return want(path, fmt.Sprint(v), t, reflect.Bool)
