@@ -50,8 +50,9 @@ func (t *Test) Decide(q Question) verdict.Verdict {
 		v.Observational = "sessions come to the arms in ways that nobody planned, so that who takes the change up first differs in more than the change"
 	}
 	s := t.state(&v, q)
-	spentByOne := overspent(q.Spend) && v.Network.Judged && spentByOne(q.Spend)
-	if spentByOne && (s.fault == nil || s.fault.Code == verdict.Advisory) {
+	spent := overspent(q.Spend)
+	spendIsOnes := spent && v.Network.Judged && spentByOne(q.Spend)
+	if spendIsOnes && (s.fault == nil || s.fault.Code == verdict.Advisory) {
 		a := q.Spend.Alone
 		s.fault = &verdict.Reason{Code: verdict.Influence, Text: fmt.Sprintf("what it spent of the error budget of %s rests on the network %q, of %d units on the canary, %d of them bad, and %d on the baseline: without it no more than the %.3g %% that it may spend is proven",
 			q.Spend.SLO, a.Prefix, a.Canary, a.Bad, a.Baseline, 100*q.Spend.Limit/q.Spend.Allowed)}
@@ -71,7 +72,7 @@ func (t *Test) Decide(q Question) verdict.Verdict {
 	case s.harmed() && !s.harmIsOnes:
 		say(verdict.Rollback, verdict.Harm, "the evidence of harm reached %.3g, over the %.3g that alpha %g asks for",
 			math.Exp(min(s.harm, 300)), 1/p.Alpha, p.Alpha)
-	case overspent(q.Spend) && !spentByOne && !s.harmIsOnes && (s.fault == nil || s.fault.Code != verdict.SampleRatio):
+	case spent && !spendIsOnes && !s.harmIsOnes && (s.fault == nil || s.fault.Code != verdict.SampleRatio):
 		say(verdict.Rollback, verdict.Overspent, "it spent %.3g %% of the error budget of %s by its excess, at least %.3g %%, and may spend %.3g %%",
 			100*float64(q.Spend.Excess)/q.Spend.Allowed, q.Spend.SLO, 100*float64(q.Spend.Lo)/q.Spend.Allowed, 100*q.Spend.Limit/q.Spend.Allowed)
 	case s.fault != nil && !s.late:
