@@ -118,6 +118,17 @@ func TestBudgetHoldsStage(t *testing.T) {
 	h.again(6)
 }
 
+// spendingRollout is of a release, may spend a hundredth of an objective's budget, and
+// no critical guardrail sees its errors.
+func spendingRollout(objective string) canary.Rollout {
+	no := false
+	r := flagRollout()
+	r.Change, r.Canary, r.Baseline = "release/2", "2", "1"
+	r.Stages[0].Weight, r.Stages[1].Weight = 0.5, 0.6
+	r.Policy = canary.Policy{Guardrails: map[string]canary.Guardrail{"error_free": {Critical: &no}}, Budget: &canary.BudgetLimit{SLO: objective, Spend: "1%"}}
+	return r
+}
+
 // TestSpend has a canary spend its part of an error budget, which no guardrail that is
 // critical sees, over a restart.
 func TestSpend(t *testing.T) {
@@ -128,11 +139,7 @@ func TestSpend(t *testing.T) {
 	events.Total = slo.Selector{}
 	h.slos = Objectives{"t": {shopObjective(), events}}
 	h.start()
-	no := false
-	r := flagRollout()
-	r.Change, r.Canary, r.Baseline = "release/2", "2", "1"
-	r.Stages[0].Weight, r.Stages[1].Weight = 0.5, 0.6
-	r.Policy = canary.Policy{Guardrails: map[string]canary.Guardrail{"error_free": {Critical: &no}}, Budget: &canary.BudgetLimit{SLO: "by-event", Spend: "1%"}}
+	r := spendingRollout("by-event")
 	if _, err := h.e.Create(t.Context(), owner(t), r); !errors.Is(err, canary.ErrInvalid) || !strings.Contains(err.Error(), "whose unit is session or user") {
 		t.Errorf("events: %v", err)
 	}
@@ -186,11 +193,7 @@ func TestSpendOfOneNetwork(t *testing.T) {
 	h.stop()
 	h.slos = Objectives{"t": {shopObjective()}}
 	h.start()
-	no := false
-	r := flagRollout()
-	r.Change, r.Canary, r.Baseline = "release/2", "2", "1"
-	r.Stages[0].Weight, r.Stages[1].Weight = 0.5, 0.6
-	r.Policy = canary.Policy{Guardrails: map[string]canary.Guardrail{"error_free": {Critical: &no}}, Budget: &canary.BudgetLimit{SLO: "errors", Spend: "1%"}}
+	r := spendingRollout("errors")
 	if _, err := h.e.Create(t.Context(), owner(t), r); err != nil {
 		t.Fatal(err)
 	}
