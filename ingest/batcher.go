@@ -156,8 +156,9 @@ func (b *batcher) take() *pendingGroup {
 func (b *batcher) store(ctx context.Context, g *pendingGroup) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	events, size := g.group.Events(), g.group.Size()
+	events := g.group.Events()
 	message := g.group.Seal()
+	size := len(message)
 	start := time.Now()
 	_, g.err = b.log.Append(ctx, message)
 	b.metrics.journal.UpdateDuration(start)

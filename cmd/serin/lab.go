@@ -161,7 +161,7 @@ func labPower(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 	f.StringVar(&shares, "share", "50,10,1", "`shares` of the canary in %, parted by commas")
 	f.Float64Var(&e.Rate, "failure-rate", 0.02, "the baseline's failure `probability` at most; it is less where traffic would be too thin")
 	f.Float64Var(&e.Sessions, "sessions", 400, "`sessions` a minute at least")
-	f.DurationVar(&e.Epoch, "epoch", time.Minute, "`length` of the groups in which sessions are compared, of which a minute is a multiple")
+	f.DurationVar(&e.Epoch, "epoch", 5*time.Second, "`length` of the groups in which sessions are compared, of which a minute is a multiple")
 	f.BoolVar(&e.Rivals, "rivals", true, "the classical ways, too; without them it takes half the time")
 	err := f.start(args, stderr, func() error {
 		var err, err2 error

@@ -8,6 +8,8 @@ import (
 	"math"
 	"unsafe"
 
+	"github.com/klauspost/compress/s2"
+
 	"serin.dev/serin/internal/event"
 	"serin.dev/serin/internal/tenant"
 )
@@ -16,14 +18,20 @@ import (
 var ErrCorrupt = errors.New("corrupt group")
 
 const (
-	groupVersion = 1
-	groupTrailer = 4 // CRC-32C over all bytes before it
+	plainVersion  = 1 // rows as they are
+	packedVersion = 2 // rows as one S2 block
+	groupTrailer  = 4 // CRC-32C over all bytes before it
+
+	// minPacked is how many bytes a group has before it is packed: little
+	// repeats in a smaller one. maxPacked bounds what a reader unpacks.
+	minPacked = 1 << 10
+	maxPacked = 16 << 20
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// Group packs beacons into one journal message: compact rows with one string
-// dictionary for the whole group (docs/formats/journal.md has the bytes). Rows
+// Group makes one journal message of beacons: compact rows with one string
+// dictionary for the whole group, packed by S2 (docs/formats/group.md has the bytes). Rows
 // and not Arrow IPC, because a group closes after some milliseconds and an IPC
 // stream of 25 columns costs kilobytes of schema per tenant and release before
 // its first row. The zero Group is empty and ready. It is not safe for
@@ -35,8 +43,9 @@ type Group struct {
 	events  int
 	near    []nearText // made with the dictionary
 	round   uint32     // of the dictionary: entries of near from another one say nothing
-	last    int        // bytes of the message before, which the next one will be like
-	spare   []byte     // a message's memory that was given back
+	last    int        // bytes of the rows before, which the next ones will be like
+	spare   []byte     // memory for rows
+	packed  []byte     // memory for a packed message
 }
 
 // nearText is a text of the dictionary, told by where it is in memory: decoders
@@ -66,7 +75,7 @@ func (g *Group) Add(id tenant.ID, b *event.Beacon) {
 		if cap(g.spare) < g.last {
 			g.spare = make([]byte, 0, g.last+g.last/4+256)
 		}
-		g.buf, g.spare = append(g.spare[:0], groupVersion), nil
+		g.buf, g.spare = append(g.spare[:0], plainVersion), nil
 	}
 	g.beacons++
 	g.events += len(b.Events)
@@ -229,24 +238,63 @@ func (g *Group) Seal() []byte {
 	if g.beacons == 0 {
 		return nil
 	}
-	msg := binary.LittleEndian.AppendUint32(g.buf, crc32.Checksum(g.buf, castagnoli))
 	clear(g.dict)
 	if g.round++; g.round == 0 {
 		clear(g.near)
 		g.round = 1
 	}
-	*g = Group{dict: g.dict, near: g.near, round: g.round, last: len(msg)}
+	rows := g.buf
+	*g = Group{dict: g.dict, near: g.near, round: g.round, last: len(rows) + groupTrailer, packed: g.packed}
+	if msg := g.pack(rows); msg != nil {
+		g.keep(rows)
+		return withSum(msg)
+	}
+	return withSum(rows)
+}
+
+// pack returns a message without its checksum that holds the rows of a plain
+// one in fewer bytes, or nil where they are not worth it. The memory is g's own,
+// which lets go of it.
+func (g *Group) pack(plain []byte) []byte {
+	if len(plain) < minPacked || len(plain) > maxPacked {
+		return nil
+	}
+	most := 1 + s2.MaxEncodedLen(len(plain)-1)
+	if cap(g.packed) < most+groupTrailer {
+		g.packed = make([]byte, most+most/4+groupTrailer)
+	}
+	msg := g.packed[:1+len(s2.Encode(g.packed[1:most], plain[1:]))]
+	if len(msg) >= len(plain) {
+		return nil
+	}
+	g.packed = nil
+	msg[0] = packedVersion
 	return msg
+}
+
+func withSum(msg []byte) []byte {
+	return binary.LittleEndian.AppendUint32(msg, crc32.Checksum(msg, castagnoli))
 }
 
 // maxSpare bounds the memory that a group keeps for its next message.
 const maxSpare = 1 << 20
 
+// keep takes memory for the next rows.
+func (g *Group) keep(rows []byte) {
+	if cap(rows) <= maxSpare {
+		g.spare = rows[:0]
+	}
+}
+
 // Recycle gives the memory of a message that was sealed back to the empty group.
 // The caller uses the message no more.
 func (g *Group) Recycle(msg []byte) {
-	if g.beacons == 0 && cap(msg) <= maxSpare {
-		g.spare = msg[:0]
+	switch {
+	case g.beacons > 0 || len(msg) == 0:
+	case msg[0] == plainVersion:
+		g.keep(msg)
+	case cap(msg) <= maxSpare:
+		g.packed = msg[:cap(msg)]
 	}
 }
 

@@ -44,7 +44,7 @@ func TestGroupRoundTrip(t *testing.T) {
 		}
 		size := g.Size()
 		msg := g.Seal()
-		if len(msg) != size+groupTrailer || g.Size() != 0 || g.Beacons() != 0 || g.Events() != 0 {
+		if len(msg) > size+groupTrailer || g.Size() != 0 || g.Beacons() != 0 || g.Events() != 0 {
 			t.Fatalf("seed %d: message of %d bytes after size %d; the group then has %d bytes", seed, len(msg), size, g.Size())
 		}
 		i := 0
@@ -88,7 +88,15 @@ func sealed(t testing.TB, bs ...*event.Beacon) []byte {
 }
 
 func TestEveryFlippedByteIsCorrupt(t *testing.T) {
-	msg := sealed(t, typical(1), random(rand.New(rand.NewPCG(3, 4))))
+	for _, msg := range [][]byte{
+		sealed(t, typical(1), random(rand.New(rand.NewPCG(3, 4)))),
+		sealed(t, slices.Repeat([]*event.Beacon{typical(1)}, 8)...),
+	} {
+		flipped(t, msg)
+	}
+}
+
+func flipped(t *testing.T, msg []byte) {
 	for i := range msg {
 		for _, mask := range []byte{1, 0x80, 0xff} {
 			bad := bytes.Clone(msg)
@@ -114,7 +122,8 @@ func TestMalformedRows(t *testing.T) {
 	body = body[:len(body)-groupTrailer]
 	flags := bytes.LastIndex(body, []byte{byte(event.Event), 0, 0, 1, 'n'}) + 1
 	for name, f := range map[string]func([]byte) []byte{
-		"version":           func(b []byte) []byte { b[0] = 2; return b },
+		"version":           func(b []byte) []byte { b[0] = 3; return b },
+		"not packed":        func(b []byte) []byte { b[0] = packedVersion; return b },
 		"tenant":            func(b []byte) []byte { b[3] = '/'; return b },
 		"unknown flag":      func(b []byte) []byte { b[flags] = 1 << 6; return b },
 		"integer, no value": func(b []byte) []byte { b[flags] = flagInteger; return b },
@@ -164,6 +173,8 @@ func FuzzReadGroup(f *testing.F) {
 	for n := range 3 {
 		msg := sealed(f, typical(n), random(rand.New(rand.NewPCG(uint64(n), 9))))
 		f.Add(msg[:len(msg)-groupTrailer])
+		msg = sealed(f, slices.Repeat([]*event.Beacon{typical(n)}, 40)...)
+		f.Add(msg[:len(msg)-groupTrailer])
 	}
 	rewrite := func(msg []byte) ([]byte, error) {
 		var g Group
@@ -210,27 +221,95 @@ func TestTheExampleOfTheDocument(t *testing.T) {
 	}
 }
 
-// TestRecycle writes a message into the memory of one before.
+// TestPacked has groups below and above the size from which they are packed,
+// and one that nothing can be taken from.
+func TestPacked(t *testing.T) {
+	noise := make([]byte, 1<<14)
+	for i, r := 0, rand.New(rand.NewPCG(5, 6)); i < len(noise); i++ {
+		noise[i] = byte(r.Uint32())
+	}
+	one := typical(10)
+	for name, c := range map[string]struct {
+		beacons []*event.Beacon
+		version byte
+	}{
+		"small":  {[]*event.Beacon{{App: "a", Release: "r"}}, plainVersion},
+		"large":  {slices.Repeat([]*event.Beacon{one}, 100), packedVersion},
+		"random": {[]*event.Beacon{{App: "a", Release: "r", Session: string(noise)}}, plainVersion},
+		"huge":   {slices.Repeat([]*event.Beacon{{App: "a", Release: "r", Session: string(noise)}}, maxPacked/len(noise)), plainVersion},
+	} {
+		var g Group
+		for _, b := range c.beacons {
+			g.Add(mustID(t, "acme"), b)
+		}
+		size := g.Size()
+		msg := g.Seal()
+		if msg[0] != c.version || len(msg) > size+groupTrailer {
+			t.Errorf("%s: version %d in %d bytes, want %d in %d at most", name, msg[0], len(msg), c.version, size+groupTrailer)
+		}
+		n := 0
+		err := ReadGroup(msg, func(_ tenant.ID, b *event.Beacon) error {
+			if want := c.beacons[n]; b.Session != want.Session || len(b.Events) != len(want.Events) {
+				t.Errorf("%s: beacon %d is not what was written", name, n)
+			}
+			n++
+			return nil
+		})
+		if err != nil || n != len(c.beacons) {
+			t.Errorf("%s: %d of %d beacons, %v", name, n, len(c.beacons), err)
+		}
+	}
+}
+
+// TestUnpackIsBounded has a block that says of itself what no writer would.
+func TestUnpackIsBounded(t *testing.T) {
+	msg := checksummed(append(binary.AppendUvarint([]byte{packedVersion}, maxPacked+1), "xyz"...))
+	if n := allocated(func() {
+		if err := ReadGroup(msg, ignore); !errors.Is(err, ErrCorrupt) {
+			t.Error(err)
+		}
+	}); n > 1<<16 {
+		t.Errorf("%d bytes allocated", n)
+	}
+}
+
+// TestRecycle writes a message, plain and packed, into the memory of one before.
 func TestRecycle(t *testing.T) {
-	b := typical(10)
+	b := typical(1)
 	var g Group
-	seal := func(seq uint32) []byte {
-		b.Seq = seq
-		g.Add(mustID(t, "acme"), b)
-		return g.Seal()
+	for _, c := range []struct {
+		beacons int
+		version byte
+	}{{1, plainVersion}, {20, packedVersion}} {
+		seal := func(seq uint32) []byte {
+			b.Seq = seq
+			for range c.beacons {
+				g.Add(mustID(t, "acme"), b)
+			}
+			return g.Seal()
+		}
+		first, second := seal(1), seal(2)
+		want := slices.Clone(second)
+		g.Recycle(first)
+		third := seal(2)
+		if third[0] != c.version {
+			t.Fatalf("version %d, want %d", third[0], c.version)
+		}
+		if !slices.Equal(third, want) || !slices.Equal(second, want) {
+			t.Error("a message in used memory differs from one in its own, or has written over another")
+		}
+		if unsafe.SliceData(third) != unsafe.SliceData(first) {
+			t.Error("the memory that was given back is not used")
+		}
 	}
-	first, second := seal(1), seal(2)
-	want := slices.Clone(second)
-	g.Recycle(first)
-	third := seal(2)
-	if !slices.Equal(third, want) || !slices.Equal(second, want) {
-		t.Error("a message in used memory differs from one in its own, or has written over another")
-	}
-	if unsafe.SliceData(third) != unsafe.SliceData(first) {
-		t.Error("the memory that was given back is not used")
-	}
-	g.Recycle(make([]byte, 0, 2*maxSpare))
-	if g.spare != nil {
-		t.Errorf("%d bytes are kept, want at most %d", cap(g.spare), maxSpare)
+	g.packed = nil
+	g.spare = nil
+	for _, version := range []byte{plainVersion, packedVersion} {
+		large := make([]byte, 1, 2*maxSpare)
+		large[0] = version
+		g.Recycle(large)
+		if g.spare != nil || g.packed != nil {
+			t.Errorf("version %d: %d and %d bytes are kept, want at most %d", version, cap(g.spare), cap(g.packed), maxSpare)
+		}
 	}
 }

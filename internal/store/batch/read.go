@@ -6,6 +6,8 @@ import (
 	"hash/crc32"
 	"math"
 
+	"github.com/klauspost/compress/s2"
+
 	"serin.dev/serin/internal/event"
 	"serin.dev/serin/internal/tenant"
 )
@@ -23,6 +25,7 @@ type Reader struct {
 	ids   map[string]tenant.ID
 	known map[string]string // texts of dictionaries
 	bytes int               // of them
+	rows  []byte            // memory for those of a packed message
 }
 
 // The bounds of what a Reader keeps.
@@ -62,14 +65,22 @@ func (rd *Reader) Read(msg []byte, fn func(tenant.ID, *event.Beacon) error) erro
 	if got := crc32.Checksum(body, castagnoli); got != sum {
 		return fmt.Errorf("%w: checksum %08x, want %08x", ErrCorrupt, got, sum)
 	}
-	if body[0] != groupVersion {
-		return fmt.Errorf("%w: version %d, want %d", ErrCorrupt, body[0], groupVersion)
+	rows := body[1:]
+	switch body[0] {
+	case plainVersion:
+	case packedVersion:
+		var err error
+		if rows, err = rd.unpack(rows); err != nil {
+			return fmt.Errorf("%w: unpack: %w", ErrCorrupt, err)
+		}
+	default:
+		return fmt.Errorf("%w: version %d, want %d or %d", ErrCorrupt, body[0], plainVersion, packedVersion)
 	}
 	if rd.ids == nil || len(rd.ids) >= maxKnown {
 		rd.ids = map[string]tenant.ID{}
 	}
 	r := &rd.r
-	*r = reader{b: body[1:], dict: r.dict[:0], attrs: r.attrs, again: rd}
+	*r = reader{b: rows, dict: r.dict[:0], attrs: r.attrs, again: rd}
 	var b event.Beacon
 	for len(r.b) > 0 {
 		name := r.text()
@@ -90,6 +101,21 @@ func (rd *Reader) Read(msg []byte, fn func(tenant.ID, *event.Beacon) error) erro
 		}
 	}
 	return nil
+}
+
+// unpack returns the rows of a packed message, which are the Reader's until the next.
+func (rd *Reader) unpack(block []byte) ([]byte, error) {
+	n, err := s2.DecodedLen(block)
+	if err != nil {
+		return nil, err
+	}
+	if n > maxPacked {
+		return nil, fmt.Errorf("%d bytes of rows, want %d at most", n, maxPacked)
+	}
+	if cap(rd.rows) < n {
+		rd.rows = make([]byte, n+n/4)
+	}
+	return s2.Decode(rd.rows[:cap(rd.rows)], block)
 }
 
 type reader struct {
