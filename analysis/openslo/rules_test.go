@@ -2,6 +2,7 @@ package openslo
 
 import (
 	"errors"
+	"os"
 	"strings"
 	"testing"
 
@@ -217,6 +218,7 @@ func TestRules(t *testing.T) {
 		{"target", "target: slack", "target: ''", "spec.target"},
 		{"target", "description: d", tooLong, "spec.description"},
 		// SLI.
+		{"sli", "good: {metricSource: {type: Serin, spec: {a: b}}}", "good: {metricSource: {type: Serin, spec: {a: [1, .inf]}}}", "spec.ratioMetric.good.metricSource.spec.a[1]"},
 		{"sli", "description: d", tooLong, "spec.description"},
 		{"sli", "ratioMetric:", "thresholdMetric: {metricSource: {spec: {a: b}}}\n  ratioMetric:", "spec"},
 		{"sli", bases["sli"][strings.Index(bases["sli"], "  ratioMetric"):], "", "spec"},
@@ -380,6 +382,26 @@ func TestRules(t *testing.T) {
 
 // TestDocuments reads what the SDK's decoder reads: documents and lists of
 // objects, in one file.
+// TestDecisionsOfTheSDK has documents of which the specification's Go SDK itself
+// said whether it accepts them (testdata/decisions.txt says how they were made).
+func TestDecisionsOfTheSDK(t *testing.T) {
+	text, err := os.ReadFile("testdata/decisions.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]int{}
+	for _, part := range strings.Split(string(text), "#### ")[1:] {
+		decision, doc, _ := strings.Cut(part, "\n")
+		seen[decision]++
+		if _, err := Parse("a.yaml", []byte(doc)); (err == nil) != (decision == "accepted") {
+			t.Errorf("%s by the SDK, here: %v\n%s", decision, err, doc)
+		}
+	}
+	if seen["accepted"] < 100 || seen["refused"] < 300 || len(seen) != 2 {
+		t.Errorf("decisions: %v", seen)
+	}
+}
+
 func TestDocuments(t *testing.T) {
 	one, two := bases["service"], bases["sli"]
 	list := "- " + strings.ReplaceAll(strings.TrimSpace(one), "\n", "\n  ") + "\n- " + strings.ReplaceAll(strings.TrimSpace(two), "\n", "\n  ") + "\n"
