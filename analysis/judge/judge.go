@@ -209,6 +209,9 @@ func compare(r *RankSum, s Settings) Result {
 		res.Classification = Low
 		res.Critical = s.Critical && reaches(s.CriticalDecrease, -1)
 	default:
+		if r.most() <= z {
+			res.Reason = fmt.Sprintf("%d values of the canary and %d of the baseline: too few to differ at confidence %v, whatever they are", len(r.canary), len(r.baseline), s.Confidence)
+		}
 		return res
 	}
 	res.Reason = fmt.Sprintf("the canary is %s: shifted by %.4g, interval %.4g to %.4g at confidence %v", res.Classification, res.Estimate, res.Lower, res.Upper, s.Confidence)

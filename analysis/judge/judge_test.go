@@ -271,6 +271,24 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// TestTooFewValues has samples that do not overlap, just too small and just large
+// enough for the confidence of 0.98.
+func TestTooFewValues(t *testing.T) {
+	for _, c := range []struct {
+		values int
+		want   Label
+	}{{4, Pass}, {5, High}} {
+		var canary, baseline []float64
+		for i := range c.values {
+			canary, baseline = append(canary, 100+float64(i)), append(baseline, 1+float64(i))
+		}
+		got, err := Judge(canary, baseline, Defaults(CLES))
+		if err != nil || got.Classification != c.want || strings.Contains(got.Reason, "too few") != (c.want == Pass) {
+			t.Errorf("%d values a side: %+v, %v; want %s", c.values, got, err, c.want)
+		}
+	}
+}
+
 // TestFalseAlarms: the test is of fixed size, and one look keeps it.
 func TestFalseAlarms(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 1))

@@ -110,6 +110,12 @@ func (r *RankSum) Score(d float64) float64 {
 	return r.score(float64(above)+float64(equal)/2, tied)
 }
 
+// most returns the largest score that values of these numbers, with the ties
+// within the samples, can have: that of samples which do not overlap.
+func (r *RankSum) most() float64 {
+	return r.score(float64(len(r.canary)*len(r.baseline)), r.inner)
+}
+
 // tiedAt returns the sum of t^3-t over the groups of ties of both samples, the
 // canary's less d.
 func (r *RankSum) tiedAt(d float64) (sum float64) {
