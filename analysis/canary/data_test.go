@@ -331,6 +331,25 @@ func TestOutlook(t *testing.T) {
 	}
 }
 
+// TestDetectable: the more places a policy looks for harm in, the larger what all
+// share has to be to be shown in the same time.
+func TestDetectable(t *testing.T) {
+	fails := func(_ bool, _ string, u float64) bool { return u < 0.03 }
+	last := verdict.Bound(1)
+	for _, change := range []func(*Policy){
+		func(p *Policy) { p.Strata = []string{} },
+		func(p *Policy) { p.Strata = []string{"device"} },
+		func(p *Policy) { p.Strata, p.Tenants = []string{"device"}, "env" },
+	} {
+		r := rollout(t, func(r *Rollout) { change(&r.Policy) })
+		v := simulateAs(t, r, 13, 3000, 0.2, fails, func(bc *event.Beacon, _ bool) { spread(t, bc) })
+		if v.Outlook == nil || !(v.Outlook.Detectable > last) {
+			t.Fatalf("strata %q, customers %q: %+v; want a ratio above %v", r.Policy.Strata, r.Policy.Tenants, v.Outlook, last)
+		}
+		last = v.Outlook.Detectable
+	}
+}
+
 // TestObservational does not test the ratio of arms that nobody plans, and says
 // what the verdict then is.
 func TestObservational(t *testing.T) {

@@ -82,6 +82,16 @@ func (t *Test) places() (shared, hidden float64) {
 	return shared, 1 - shared
 }
 
+// sharedPart is the part of a guardrail's alpha that is for an effect that all
+// strata and customers share.
+func (t *Test) sharedPart() float64 {
+	shared, _ := t.places()
+	if t.Rollout.Policy.Tenants != "" {
+		shared *= 1 - weightCustomer
+	}
+	return shared
+}
+
 // harmOf returns the log of the harm e-process of a guardrail. It is an average
 // of e-processes over the places where an effect can be: a product over strata
 // (one that all share), an average over strata (one that hides in one), and,

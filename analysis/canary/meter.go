@@ -43,7 +43,6 @@ func (t *Test) Exposure(v *verdict.Verdict) exposure.State {
 			s.Rest = "More traffic would not help: " + v.Reasons[0].Text + "."
 		}
 	}
-	shared, _ := t.places()
 	for i := range v.Findings {
 		f := &v.Findings[i]
 		m, isRate := session.ParseMetric(f.Guardrail)
@@ -54,9 +53,9 @@ func (t *Test) Exposure(v *verdict.Verdict) exposure.State {
 		}
 		one := exposure.Guardrail{Name: f.Guardrail, Sessions: f.Sessions, Failures: f.Failures, Effect: f.Effect, Margin: g.Margin, Floor: g.Floor,
 			Required: !g.Optional, Critical: g.critical(), Proven: float64(f.LogESafe) >= math.Log(1/p.Beta), Untold: t.paired(m),
-			// Either of the two proofs, and an effect that all strata share, have a
-			// part of the weight.
-			LogEHarm: float64(f.LogEHarm), NeedHarm: -math.Log(p.Alpha * g.Weight * shared), NeedSafe: math.Log(2 / p.Beta)}
+			// Either of the two proofs, and an effect that all share, have a part of
+			// the weight.
+			LogEHarm: float64(f.LogEHarm), NeedHarm: -math.Log(p.Alpha * g.Weight * t.sharedPart()), NeedSafe: math.Log(2 / p.Beta)}
 		one.LogERatio, one.LogEFloor = t.proofs(m, t.guardrail(m), nil)
 		one.Pass, one.Fail = floorFactors(t.guardrail(m))
 		s.Guardrails = append(s.Guardrails, one)

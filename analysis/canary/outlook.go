@@ -68,7 +68,7 @@ func (t *Test) outlook(v *verdict.Verdict, q Question) {
 		}
 		if g.critical() && g.Direction != DirectionDecrease {
 			marks := float64(now.Failures[m][0]+now.Failures[m][1]) + failing*pace*float64(max(deadline-q.At, 0))
-			r := verdict.Bound(evalue.DetectableRatio(share, marks, p.Alpha*g.Weight))
+			r := verdict.Bound(evalue.DetectableRatio(share, marks, p.Alpha*g.Weight*t.sharedPart()))
 			if o.Detects == "" || r < o.Detectable {
 				o.Detectable, o.Detects = r, f.Guardrail
 			}
