@@ -169,6 +169,9 @@ func (c *compiler) alerts(p place, v *sloObject, o *slo.Objective) {
 		return
 	case len(policies) == 0 && which != "none":
 		o.Alerts = slo.Defaults(o.Target, o.Window.Period())
+		if o.Method != slo.Occurrences {
+			o.Alerts = slo.SliceDefaults(o.Target, o.Window.Period(), o.Slice)
+		}
 	}
 	for i := range policies {
 		c.policy(p.in("spec").at("alertPolicies", i), &policies[i], o)
@@ -286,6 +289,10 @@ func (c *compiler) feasible(p place, a *slo.Alert, o *slo.Objective) {
 	}
 	if a.Form == slo.FormBurn && a.Severity == verdict.SeverityPage && a.Threshold < 1 {
 		p.fault("threshold", number(a.Threshold), "1 or more for a page: below it the budget lasts longer than its window")
+		return
+	}
+	if n := o.Evidence(); a.Form == slo.FormBurn && n > maxCount {
+		p.fault("threshold", number(a.Threshold), fmt.Sprintf("a target that is not next to 0: under %s as much may be bad as there is, so that only %d bad ones without a good one would be evidence, and it can never fire", number(o.Target), n))
 		return
 	}
 	most := slo.MaxBurn(o.Target)

@@ -147,6 +147,37 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// TestNoEvidence refuses a burn alert under a target of 0, of which no number of bad
+// units is evidence: it could never fire.
+func TestNoEvidence(t *testing.T) {
+	slow := "threshold: 1, lookbackWindow: 3d"
+	text := strings.Replace(strings.Replace(shop(t), slow, "threshold: 0.5, lookbackWindow: 3d", 1), "alertPolicies: [{alertPolicyRef: fast}, {alertPolicyRef: slow}]", "alertPolicies: [{alertPolicyRef: slow}]", 1)
+	for target, want := range map[string]string{"0": "can never fire", "0.000001": "can never fire", "0.01": ""} {
+		_, _, err := compile(t, strings.Replace(text, "objectives: [{target: 0.99}]", "objectives: [{target: "+target+"}]", 1))
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("a target of %s: %v", target, err)
+		}
+	}
+}
+
+// TestDefaultsOfSlices gives an objective of hours, which names no alerts, such as can
+// see an hour: whatever is evaluated holds a slice, and none is of the excess form, which
+// slices do not have.
+func TestDefaultsOfSlices(t *testing.T) {
+	for _, method := range []string{slo.Timeslices, slo.RatioTimeslices} {
+		text := strings.Replace(shop(t), "budgetingMethod: Occurrences\n  objectives: [{op: lte, value: 2500, target: 0.75}]", "budgetingMethod: "+method+"\n  objectives: [{op: lte, value: 2500, target: 0.75, timeSliceTarget: 0.9, timeSliceWindow: 1h}]", 1)
+		all, _, err := compile(t, text)
+		if err != nil || len(all) != 2 || all[1].Method != method || len(all[1].Alerts) != 5 {
+			t.Fatalf("%v, %+v", err, all)
+		}
+		for _, a := range all[1].Alerts[:4] {
+			if a.Short < time.Hour || a.Long < a.Short || a.Form != slo.FormBurn || slo.CanFire(a.Form, a.Threshold, 0.75) == slo.Infeasible {
+				t.Errorf("%s: %+v", method, a)
+			}
+		}
+	}
+}
+
 // TestAcrossFiles has references lead from file to file, and faults told for each.
 func TestAcrossFiles(t *testing.T) {
 	parts := strings.Split(shop(t), "---\n")

@@ -110,11 +110,26 @@ func Tail(n, k int64, p float64) float64 {
 // unlikely reports whether P[X >= k] of the binomial of [Tail] is below alpha. Where
 // Chernoff's bound, exp(-n KL(k/n || p)), says so already nothing is summed.
 func unlikely(n, k int64, p, alpha float64) bool {
+	return surprise(n, k, p) > -math.Log(alpha) || Tail(n, k, p) < alpha
+}
+
+// surprise returns Chernoff's bound n KL(k/n || p) of -log P[X >= k] of the binomial of
+// [Tail]: never more than that is, and 0 where k is not above n p.
+func surprise(n, k int64, p float64) float64 {
 	q := float64(k) / float64(n)
-	if k > 0 && k < n && q > p && float64(n)*(q*math.Log(q/p)+(1-q)*math.Log((1-q)/(1-p))) > -math.Log(alpha) {
-		return true
+	switch {
+	case k <= 0 || q <= p:
+		return 0
+	case k >= n:
+		return -float64(n) * math.Log(p)
 	}
-	return Tail(n, k, p) < alpha
+	return float64(n) * (q*math.Log(q/p) + (1-q)*math.Log((1-q)/(1-p)))
+}
+
+// logChoose returns the log of the number of ways to choose k of n.
+func logChoose(n, k int64) float64 {
+	lg := func(x int64) float64 { v, _ := math.Lgamma(float64(x) + 1); return v }
+	return lg(n) - lg(k) - lg(n-k)
 }
 
 func dayOf(at int32) string { return time.Unix(int64(at)*60, 0).UTC().Format(time.DateOnly) }

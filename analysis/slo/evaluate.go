@@ -14,6 +14,9 @@ import (
 // (TestFalsePages).
 const evidenceAlpha = 1e-6
 
+// mostNull is the largest share of bad units that evidence is held against.
+const mostNull = 1 - 1e-9
+
 // What is usual is asked of the same time in the weeks before.
 const (
 	week       = 7 * 1440 // minutes
@@ -198,6 +201,7 @@ type sliceCounts struct {
 	total, bad int64
 	seen       int64   // those with units
 	missing    float64 // sum over those of the share of bad units
+	failed     Counts  // units of the bad ones
 }
 
 // sliced counts the slices that are over in [from, to). Those of a rolling window
@@ -222,6 +226,7 @@ func (b *Book) sliced(g *Group, from, to int32) (c sliceCounts) {
 		c.missing += share
 		if 1-share < o.SliceTarget {
 			c.bad++
+			c.failed = c.failed.plus(units)
 		}
 	}
 	return c
@@ -245,6 +250,10 @@ func (b *Book) burn(out *verdict.Burn, i int, g *Group, f *frame) {
 		b.trickle(out, g, f)
 		return
 	}
+	if o.Method != Occurrences {
+		b.burnSlices(out, a, g, f)
+		return
+	}
 	budget := o.Budget()
 	from := f.to - minutes(a.Long)
 	long, short := g.Units.Sum(from, f.to), g.Units.Sum(f.to-minutes(a.Short), f.to)
@@ -257,11 +266,7 @@ func (b *Book) burn(out *verdict.Burn, i int, g *Group, f *frame) {
 	// those that decide.
 	l, s := float64(rate(long.Capped, long.Total, budget)), float64(rate(short.Capped, short.Total, budget))
 	null := o.unitBudget()
-	switch {
-	case o.Method != Occurrences:
-		l, s = b.sliceRate(g, from, f.to), b.sliceRate(g, f.to-minutes(a.Short), f.to)
-		out.LongRate, out.ShortRate = verdict.Bound(l), verdict.Bound(s)
-	case a.Form == FormExcess:
+	if a.Form == FormExcess {
 		expected, most := b.expected(g, a, f)
 		l, s = l-expected/budget, s-expected/budget
 		out.LongRate -= verdict.Bound(expected / budget)
@@ -271,18 +276,56 @@ func (b *Book) burn(out *verdict.Burn, i int, g *Group, f *frame) {
 	if !(l >= a.Threshold && s >= a.Threshold) {
 		return
 	}
-	out.Enough = long.Total >= o.MinUnits && g.clients(o.MinClients, from) && unlikely(long.Total, min(long.Capped, long.Total), min(null, 1-1e-9), evidenceAlpha)
+	out.Enough = b.enough(g, long, from, null)
 	out.Burning = out.Enough
 }
 
-// sliceRate returns in budgets how many of the slices of a window are bad, or, of
-// RatioTimeslices, how much of them is on the mean. NaN: there is none to tell.
-func (b *Book) sliceRate(g *Group, from, to int32) float64 {
-	c := b.sliced(g, from, to)
-	if b.Objective.Method == RatioTimeslices {
-		return c.missing / float64(c.seen) / b.Objective.Budget()
+// enough reports whether what was counted from a minute on is evidence that more
+// units are bad than a share of them, the null.
+func (b *Book) enough(g *Group, c Counts, from int32, null float64) bool {
+	o := &b.Objective
+	return c.Total >= o.MinUnits && g.clients(o.MinClients, from) && unlikely(c.Total, min(c.Capped, c.Total), min(null, mostNull), evidenceAlpha)
+}
+
+// burnSlices evaluates an alert of an objective that budgets slices of time.
+func (b *Book) burnSlices(out *verdict.Burn, a *Alert, g *Group, f *frame) {
+	from := f.to - minutes(a.Long)
+	long := g.Units.Sum(from, f.to)
+	out.Bad, out.Total = long.Bad, long.Total
+	l, c := b.sliceRate(g, minutes(a.Long), f.to)
+	s, _ := b.sliceRate(g, minutes(a.Short), f.to)
+	out.LongRate, out.ShortRate = verdict.Bound(l), verdict.Bound(s)
+	if long.Capped <= 0 || !(l >= a.Threshold && s >= a.Threshold) {
+		return
 	}
-	return float64(c.bad) / float64(c.total) / b.Objective.Budget()
+	out.Enough = b.enough(g, long, from, b.Objective.unitBudget()) || b.enoughSlices(g, c, long, from)
+	out.Burning = out.Enough
+}
+
+// enoughSlices reports whether the bad slices of some are evidence by themselves that
+// more of their units are bad than a good slice may have: what is bad for some slices
+// and not for others is little of all units. That those slices were picked for being bad
+// is paid for by the number of ways to pick as many (union bound).
+func (b *Book) enoughSlices(g *Group, c sliceCounts, long Counts, from int32) bool {
+	o := &b.Objective
+	return o.Method == Timeslices && long.Total >= o.MinUnits && g.clients(o.MinClients, from) &&
+		surprise(c.failed.Total, min(c.failed.Capped, c.failed.Total), min(o.unitBudget(), mostNull)) > logChoose(c.total, c.bad)+math.Log(float64(c.total))-math.Log(evidenceAlpha)
+}
+
+// sliceRate returns in budgets how many of the slices of a window are bad, or, of
+// RatioTimeslices, how much of them is on the mean. NaN: there is none to tell. A
+// rolling window of some minutes ends with the last slice that is over: one that ended
+// at any minute would have a slice less at most of them, and one of a single slice none.
+// The slices are returned, too.
+func (b *Book) sliceRate(g *Group, length, to int32) (float64, sliceCounts) {
+	if b.Objective.Window.Rolling {
+		to -= mod(to, minutes(b.Objective.Slice))
+	}
+	c := b.sliced(g, to-length, to)
+	if b.Objective.Method == RatioTimeslices {
+		return c.missing / float64(c.seen) / b.Objective.Budget(), c
+	}
+	return float64(c.bad) / float64(c.total) / b.Objective.Budget(), c
 }
 
 // recent are the windows, in minutes, of which the first one that holds enough

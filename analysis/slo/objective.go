@@ -183,9 +183,21 @@ const shortPeriod = 14 * 24 * time.Hour
 // Defaults are the alerts of an objective that names none: the workbook's, with
 // factors for its period, and windows too where that is shorter than 14 days. A
 // row that could fire only when more than half of everything is bad is an excess
-// alert in its place: a page at one budget, a ticket at a half. The last one is
-// [Trickle].
+// alert in its place: a page at one budget, a ticket at a half. No page burns below
+// one budget, at which the budget lasts for its window. The last one is [Trickle].
 func Defaults(target float64, period time.Duration) []Alert {
+	return defaults(target, period, 0)
+}
+
+// SliceDefaults are the [Defaults] of an objective that budgets slices of time of
+// some length. No window is shorter than a slice. Of slices it is not known what is
+// usual: a row that could fire only when more than half of them are bad burns from
+// half of them on in its place.
+func SliceDefaults(target float64, period, slice time.Duration) []Alert {
+	return defaults(target, period, slice)
+}
+
+func defaults(target float64, period, slice time.Duration) []Alert {
 	var all []Alert
 	for _, w := range workbook {
 		long, short := w.long, w.short
@@ -194,9 +206,21 @@ func Defaults(target float64, period time.Duration) []Alert {
 			long = max(time.Duration(float64(long)*scale).Round(time.Minute), 10*time.Minute)
 			short = max(time.Duration(float64(short)*scale).Round(time.Minute), time.Minute)
 		}
+		long, short = min(max(long, slice), period), min(max(short, slice), period)
 		a := Alert{Name: w.name, Severity: w.severity, Form: FormBurn, Threshold: Factor(w.spent, period, long), Long: long, Short: short,
 			WhenBreaching: true, WhenResolved: true}
-		if CanFire(FormBurn, a.Threshold, target) != Feasible {
+		least := 0.0
+		if w.severity == verdict.SeverityPage {
+			least = 1
+			a.Threshold = max(a.Threshold, least)
+		}
+		switch {
+		case CanFire(FormBurn, a.Threshold, target) == Feasible:
+		case slice > 0:
+			if a.Threshold = MaxBurn(target) / 2; a.Threshold < max(least, 0.5) {
+				continue
+			}
+		default:
 			a.Form, a.Threshold = FormExcess, 0.5
 			if w.severity == verdict.SeverityPage {
 				a.Threshold = 1

@@ -44,15 +44,24 @@ func (o *Objective) Reaches() []Reach {
 			room -= o.Budget() // the usual, if the budget is spent as planned
 		}
 		after := func(bad float64) time.Duration {
-			return time.Duration(float64(a.Long)*r.Bad/bad).Round(time.Second) + a.After
+			d := time.Duration(float64(a.Long) * r.Bad / bad).Round(time.Second)
+			if o.Method != Occurrences { // a slice is told of when it is over
+				d = (d + o.Slice - 1) / o.Slice * o.Slice
+			}
+			return d + a.After
 		}
 		r.AllBad = after(room)
 		if 2*r.Bad <= room {
 			r.Twice = after(2 * r.Bad)
 		}
-		// n bad ones of n have a chance of null^n.
-		r.Units = max(int64(math.Floor(math.Log(evidenceAlpha)/math.Log(min(o.unitBudget(), 1-1e-9))))+1, int64(o.MinUnits), int64(o.MinClients), 1)
+		r.Units = o.Evidence()
 		all = append(all, r)
 	}
 	return all
+}
+
+// Evidence returns the least number of units, all bad, that are evidence for an
+// alert that burns: n bad ones of n have a chance of null^n.
+func (o *Objective) Evidence() int64 {
+	return max(int64(math.Floor(math.Log(evidenceAlpha)/math.Log(min(o.unitBudget(), mostNull))))+1, o.MinUnits, int64(o.MinClients), 1)
 }
