@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"reflect"
 	"slices"
 	"strconv"
@@ -236,8 +237,8 @@ func (r *Reader) scalar(n *yaml.Node, v reflect.Value, path string) {
 		}
 	case reflect.Float64:
 		if want = "a number"; n.Kind == yaml.ScalarNode && (n.Tag == "!!float" || n.Tag == "!!int") {
-			var f float64
-			if n.Decode(&f) == nil {
+			var f float64 // .nan and .inf are of YAML, and no numbers
+			if n.Decode(&f) == nil && !math.IsNaN(f) && !math.IsInf(f, 0) {
 				if v.SetFloat(f); f == 0 {
 					r.zero(n, path)
 				}
