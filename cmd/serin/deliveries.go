@@ -9,10 +9,12 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strconv"
 	"text/tabwriter"
 	"time"
 
+	"serin.dev/serin/alerting/webhook"
 	"serin.dev/serin/analysis"
 	"serin.dev/serin/internal/tenant"
 )
@@ -45,10 +47,13 @@ func (d deliveries) List(ctx context.Context, e *analysis.Engine, id tenant.ID) 
 	return append(all, e.Deliveries(id.String(), time.Now().Add(-keepTrying))...), nil
 }
 
-// Replay implements [api.Deliveries].
+// Replay implements [api.Deliveries]. What is kept of gates and pages is no message
+// that could be told again: it would stand there as waiting for good, and a gate's yes
+// before the first step, which is given once, could be given twice.
 func (d deliveries) Replay(ctx context.Context, e *analysis.Engine, id tenant.ID, message, who string) (bool, error) {
 	for _, t := range e.Deliveries(id.String(), time.Now().Add(-keepTrying)) {
-		if t.Message == message {
+		told := slices.ContainsFunc(d.s.targets, func(of webhook.Target) bool { return of.Tenant == id.String() && of.Name == t.Target })
+		if t.Message == message && told {
 			return true, e.RecordDelivery(ctx, id.String(), t.Rollout, analysis.Delivery{Target: t.Target, Message: message, Outcome: analysis.Replay, Who: who})
 		}
 	}

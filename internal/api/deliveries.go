@@ -22,7 +22,7 @@ func (a *API) replay(w http.ResponseWriter, r *http.Request, e *analysis.Engine,
 		return err
 	}
 	if !ok {
-		fail(w, http.StatusNotFound, "not_found", fmt.Sprintf("message %q: no such message was told within a day", r.PathValue("id")))
+		fail(w, http.StatusNotFound, "not_found", fmt.Sprintf("message %q: no such message was told to a webhook or tool of now within a day", r.PathValue("id")))
 		return nil
 	}
 	return write(w, http.StatusAccepted, map[string]string{"message": r.PathValue("id"), "outcome": analysis.Replay})

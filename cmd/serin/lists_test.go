@@ -1,0 +1,83 @@
+package main
+
+import (
+	"encoding/json"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestListsAsJSON asks each command that lists for JSON, and reads a list.
+func TestListsAsJSON(t *testing.T) {
+	c := testConfig(t.TempDir())
+	c.Tenants[0].Tokens = append(c.Tenants[0].Tokens, tokenConfig{Name: "boss", Role: "admin", Token: "sk_own_admin"})
+	s, _ := startServer(t, c)
+	t.Setenv("SERIN_SERVER", s.url())
+	t.Setenv("SERIN_TOKEN", "sk_own_admin")
+	for _, args := range [][]string{{"release", "deployed", "shop-web", "2.4.1"}, {"silence", "add", "--for", "2h", "--why", "a load test", "slo=checkout"}} {
+		if status, _, errs := runCommand(t, args...); status != 0 {
+			t.Fatalf("%v: %d %s", args, status, errs)
+		}
+	}
+	for command, want := range map[string]string{"release": `"release":"2.4.1"`, "silence": `"why":"a load test"`, "quarantine": "[]", "deliveries": "[]"} {
+		status, out, errs := runCommand(t, command, "list", "--json")
+		var list []any
+		if err := json.Unmarshal([]byte(out), &list); status != 0 || err != nil || !strings.Contains(out, want) {
+			t.Errorf("%s list --json: %d %s%s, %v", command, status, out, errs, err)
+		}
+	}
+}
+
+// TestGateIsNotReplayed refuses to tell again what a gate answered: nobody is told of
+// it, and the yes before the first step is given once.
+func TestGateIsNotReplayed(t *testing.T) {
+	s, _ := startServer(t, testConfig(t.TempDir()))
+	createRollout(t, s)
+	t.Setenv("SERIN_SERVER", s.url())
+	t.Setenv("SERIN_TOKEN", ownToken)
+	raw, err := call(t.Context(), http.MethodPost, s.url()+"/v1/rollouts/r1/gate", ownToken, strings.NewReader(`{}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var made struct{ Path string }
+	if err := json.Unmarshal(raw, &made); err != nil {
+		t.Fatal(err)
+	}
+	begin := func() bool {
+		_, err := call(t.Context(), http.MethodPost, s.url()+made.Path+"/flagger/confirm-traffic-increase", "", strings.NewReader(`{}`))
+		return err == nil
+	}
+	if !begin() || begin() {
+		t.Fatal("the yes before the first step was not given once")
+	}
+	if status, _, errs := runCommand(t, "deliveries", "replay", "begin_r1"); status != 1 || !strings.Contains(errs, "no such message") {
+		t.Errorf("%d %s", status, errs)
+	}
+	if begin() {
+		t.Error("the yes before the first step was given twice")
+	}
+}
+
+// TestHoldsNothing refuses files that hold nothing, or more than what is read.
+func TestHoldsNothing(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "f.yaml")
+	for _, c := range []struct{ command, text, want string }{
+		{"check", "", "it holds nothing: want a configuration"},
+		{"check", "# a comment\n---\n# another\n", "it holds nothing"},
+		{"check", "tenants: []\n---\ntenants: [{id: shop}]\n", "f.yaml:3: another document: want one"},
+		{"check", "tenants: []\n---\n# no more\n", ""},
+		{"check", "{}\n", ""},
+		{"test", "kind: alert-test\n", "f.yaml:1: tests: none: want at least one"},
+		{"test", "- 1\n", "want fields of an alert-test"},
+	} {
+		if err := os.WriteFile(name, []byte(c.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		status, out, errs := runCommand(t, c.command, name)
+		if (status == 0) != (c.want == "") || !strings.Contains(errs, c.want) {
+			t.Errorf("%s %q: %d %s%s", c.command, c.text, status, out, errs)
+		}
+	}
+}
