@@ -118,10 +118,10 @@ func (c *compiler) known(kind string) string {
 		}
 	}
 	if len(names) == 0 {
-		return fmt.Sprintf("the name of a %s beside it; there is none", kind)
+		return fmt.Sprintf("the name of %s beside it; there is none", yamlfile.A(kind))
 	}
 	slices.Sort(names)
-	return fmt.Sprintf("the name of a %s beside it: one of %s", kind, strings.Join(names, ", "))
+	return fmt.Sprintf("the name of %s beside it: one of %s", yamlfile.A(kind), strings.Join(names, ", "))
 }
 
 // The bounds of windows.

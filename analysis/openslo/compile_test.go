@@ -66,8 +66,8 @@ func TestRefusals(t *testing.T) {
 		{"  indicatorRef: error-free\n", "", "spec.objectives: composite: want one indicator"},
 		{"objectives: [{target: 0.99}]", "objectives: []", "spec.objectives: none: want at least one"},
 		// References.
-		{"indicatorRef: error-free", "indicatorRef: error-fre", `spec.indicatorRef: "error-fre": want the name of a SLI beside it: one of error-free`},
-		{"{alertPolicyRef: fast}", "{alertPolicyRef: faster}", `spec.alertPolicies[0].alertPolicyRef: "faster": want the name of a AlertPolicy beside it: one of fast, slow`},
+		{"indicatorRef: error-free", "indicatorRef: error-fre", `spec.indicatorRef: "error-fre": want the name of an SLI beside it: one of error-free`},
+		{"{alertPolicyRef: fast}", "{alertPolicyRef: faster}", `spec.alertPolicies[0].alertPolicyRef: "faster": want the name of an AlertPolicy beside it: one of fast, slow`},
 		{"conditionRef: burns-fast", "conditionRef: burns", `spec.conditions[0].conditionRef: "burns": want`},
 		{"conditions: [{conditionRef: burns-fast}]\n  notificationTargets: [{targetRef: on-call}]", "conditions: [{conditionRef: burns-fast}]\n  notificationTargets: [{targetRef: off-call}]", `spec.notificationTargets[0].targetRef: "off-call": want`},
 		{"metricSourceRef: serin, spec: {app: shop-web, unit: session, kind: any}", "metricSourceRef: other, spec: {app: shop-web, unit: session, kind: any}", `metricSourceRef: "other": want the name of a DataSource`},

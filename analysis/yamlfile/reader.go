@@ -122,7 +122,7 @@ func Faulted(faults []Fault, field string) bool {
 // whether it is a mapping at all.
 func (r *Reader) Document(root *yaml.Node, kind string, v any) bool {
 	if root.Kind != yaml.MappingNode {
-		r.Fault(root, "", Shown(root), "fields of a "+kind)
+		r.Fault(root, "", Shown(root), "fields of "+A(kind))
 		return false
 	}
 	rest := *root
@@ -145,6 +145,14 @@ func (r *Reader) Value(n *yaml.Node, v any, path string) {
 		r.lines = map[string]int{}
 	}
 	r.value(n, reflect.ValueOf(v).Elem(), path)
+}
+
+// A returns a name after its article, as it is said: an alert-test, an SLO, a policy.
+func A(name string) string {
+	if strings.ContainsAny(name[:min(1, len(name))], "AEIOUaeiou") || strings.HasPrefix(name, "SL") {
+		return "an " + name
+	}
+	return "a " + name
 }
 
 // Shown spells a node for a fault.

@@ -154,6 +154,9 @@ func readAlertTests(name string) (*alertTests, *yamlfile.Reader, map[string]slo.
 		names = append(names, o.Name)
 	}
 	var found []yamlfile.Fault
+	if len(tests.Tests) == 0 {
+		found = append(found, yamlfile.Fault{Line: r.Line("tests"), Field: "tests", Value: "none", Want: "at least one: what tests nothing passes whatever is so"})
+	}
 	for i := range tests.Tests {
 		t := &tests.Tests[i]
 		path := fmt.Sprintf("tests[%d]", i)

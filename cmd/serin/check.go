@@ -9,8 +9,11 @@ import (
 	"slices"
 	"strings"
 
+	"go.yaml.in/yaml/v3"
+
 	"serin.dev/serin/analysis/openslo"
 	"serin.dev/serin/analysis/policyfile"
+	"serin.dev/serin/analysis/yamlfile"
 )
 
 // check reads a configuration, or policies, rollouts and OpenSLO objects from files and
@@ -37,6 +40,8 @@ func check(_ context.Context, args []string, stdout, stderr io.Writer) error {
 	switch kind, _ := policyfile.Kind(data); {
 	case openslo.Is(data):
 		return checkMany(rest, stdout)
+	case holdsNothing(data):
+		return fmt.Errorf("%s: it holds nothing: want a configuration, a policy, a rollout or objects of %s", rest[0], openslo.Version)
 	case kind == "":
 	case kind == policyfile.KindPolicy:
 		p, err := policyfile.Policy(rest[0], data)
@@ -74,6 +79,12 @@ func check(_ context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	fmt.Fprintf(stdout, "%s: %d tenants, no faults\n", rest[0], len(c.Tenants))
 	return nil
+}
+
+// holdsNothing reports whether a file is empty but for comments.
+func holdsNothing(data []byte) bool {
+	roots, err := yamlfile.Documents(data)
+	return err == nil && !slices.ContainsFunc(roots, func(n *yaml.Node) bool { return n.Tag != "!!null" })
 }
 
 // checkMany checks files that are applied together.

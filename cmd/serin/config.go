@@ -161,6 +161,20 @@ func loadConfig(path string) (config, error) {
 			text := goType.ReplaceAllString(err.Error(), "")
 			return c, fmt.Errorf("read configuration %s (a policy, a rollout or an objective begins with its kind): %s", path, text)
 		}
+		// What stands after the first document would be read by nobody.
+		for {
+			var more yaml.Node
+			err := dec.Decode(&more)
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			if err != nil {
+				return c, fmt.Errorf("read configuration %s: %w", path, err)
+			}
+			if len(more.Content) > 0 && more.Content[0].Tag != "!!null" {
+				return c, fmt.Errorf("%s:%d: another document: want one, with all of the configuration", path, more.Content[0].Line)
+			}
+		}
 	}
 	for _, v := range []struct {
 		name string
