@@ -19,6 +19,7 @@ func quarantine(ctx context.Context, args []string, stdout, stderr io.Writer) er
 	fs := flag.NewFlagSet("quarantine", flag.ContinueOnError)
 	server := fs.String("server", envOr("SERIN_SERVER", "http://127.0.0.1:8711"), "`URL` of the server (SERIN_SERVER)")
 	token := fs.String("token", "", "admin's `token`; better given as SERIN_TOKEN")
+	asJSON := fs.Bool("json", false, "print the list as JSON")
 	rest, err := parseVerb(fs, args, stderr, verb{"list", 0, ""}, verb{"show", 1, "ID"}, verb{"release", 1, "FINGERPRINT"})
 	if err != nil {
 		return err
@@ -32,6 +33,13 @@ func quarantine(ctx context.Context, args []string, stdout, stderr io.Writer) er
 		raw, err := get(ctx, base, *token)
 		if err != nil {
 			return err
+		}
+		if *asJSON {
+			var list struct{ Quarantine json.RawMessage }
+			if err := json.Unmarshal(raw, &list); err != nil {
+				return fmt.Errorf("read the server's answer: %w", err)
+			}
+			return json.NewEncoder(stdout).Encode(list.Quarantine)
 		}
 		var list struct {
 			Quarantine []struct {

@@ -19,6 +19,7 @@ func releaseCommand(ctx context.Context, args []string, stdout, stderr io.Writer
 	f := flag.NewFlagSet("release", flag.ContinueOnError)
 	var r remote
 	server, token := r.flags(f, "releaser's, or for the list viewer's")
+	asJSON := f.Bool("json", false, "print the list as JSON")
 	rest, err := parseVerb(f, args, stderr, verb{"list", 0, ""}, verb{"deployed", 2, "APP RELEASE"}, verb{"released", 2, "APP RELEASE"}, verb{"withdrawn", 2, "APP RELEASE"})
 	if err != nil {
 		return err
@@ -42,6 +43,9 @@ func releaseCommand(ctx context.Context, args []string, stdout, stderr io.Writer
 	var list struct{ Releases []analysis.Release }
 	if err := r.read(ctx, "/v1/releases", &list); err != nil {
 		return err
+	}
+	if *asJSON {
+		return json.NewEncoder(stdout).Encode(list.Releases)
 	}
 	w := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "APP\tRELEASE\tSTATE\tSINCE\tBY\tLEAKED\t")

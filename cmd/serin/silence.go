@@ -67,6 +67,7 @@ func silenceCommand(ctx context.Context, args []string, stdout, stderr io.Writer
 	server, token := r.flags(f, "releaser's, or for the list viewer's")
 	length := f.Duration("for", 0, "`length` of the silence, such as 2h")
 	why := f.String("why", "", "`reason`, which is kept")
+	asJSON := f.Bool("json", false, "print the list as JSON")
 	rest, err := parseVerb(f, args, stderr, verb{"add", -1, "LABEL=VALUE... --for 2h --why REASON"}, verb{"list", 0, ""}, verb{"end", 1, "ID"})
 	if err != nil {
 		return err
@@ -110,6 +111,9 @@ func silenceCommand(ctx context.Context, args []string, stdout, stderr io.Writer
 		}
 		if err := r.read(ctx, "/v1/silences", &list); err != nil {
 			return err
+		}
+		if *asJSON {
+			return json.NewEncoder(stdout).Encode(list.Silences)
 		}
 		w := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
 		fmt.Fprintln(w, "ID\tSTART\tEND\tWHO\tMATCHERS\tWHY")

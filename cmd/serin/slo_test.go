@@ -85,6 +85,15 @@ func TestSLOCommand(t *testing.T) {
 	if err != nil || !strings.Contains(string(raw), `"action":"allow"`) {
 		t.Errorf("%s, %v", raw, err)
 	}
+	for _, action := range []string{"stop", "freeze"} {
+		body := `{"why":"x","until":"2099-01-01T00:00:00Z","action":"` + action + `"}`
+		if action == "freeze" {
+			body = strings.Replace(body, "2099-01-01T00:00:00Z", time.Now().Add(time.Hour).UTC().Format(time.RFC3339), 1)
+		}
+		if _, err := call(t.Context(), "POST", s.url()+"/v1/slos/checkout-errors/exception", ownToken, strings.NewReader(body)); err == nil || !strings.Contains(err.Error(), "want allow or approval") || strings.Contains(err.Error(), "or freeze") {
+			t.Errorf("an exception to %s: %v", action, err)
+		}
+	}
 	for _, c := range []struct {
 		args []string
 		want string

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"fmt"
 	"net/http"
 	"time"
 
@@ -44,17 +45,21 @@ func (a *API) whoSpent(w http.ResponseWriter, r *http.Request, e *analysis.Engin
 
 func (a *API) except(w http.ResponseWriter, r *http.Request, e *analysis.Engine, ac tenant.Access) error {
 	var body struct {
-		Why    string         `json:"why"`
-		Action verdict.Action `json:"action"`
-		Until  time.Time      `json:"until"`
+		Why    string    `json:"why"`
+		Action string    `json:"action"`
+		Until  time.Time `json:"until"`
 	}
 	if err := read(w, r, &body); err != nil {
 		return err
 	}
+	var action verdict.Action
+	if body.Action != "" && action.UnmarshalText([]byte(body.Action)) != nil {
+		return &badRequest{fmt.Sprintf("action: %q: want allow or approval", body.Action)}
+	}
 	if _, err := e.Objective(ac.Tenant, r.PathValue("id")); err != nil {
 		return err
 	}
-	err := e.Except(r.Context(), ac.Tenant, r.PathValue("id"), verdict.SLOException{Who: ac.Token, Why: body.Why, Action: body.Action, Until: body.Until})
+	err := e.Except(r.Context(), ac.Tenant, r.PathValue("id"), verdict.SLOException{Who: ac.Token, Why: body.Why, Action: action, Until: body.Until})
 	if err != nil {
 		return err
 	}
