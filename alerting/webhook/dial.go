@@ -6,7 +6,9 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -52,6 +54,34 @@ func allowed(a netip.Addr, allow []netip.Prefix) bool {
 	return a.IsGlobalUnicast() && !a.IsPrivate() && !slices.ContainsFunc(internal, in)
 }
 
+// CheckHost reports a host that is an address, or this machine by its name, and may not be
+// dialled: it would be refused at each try. What other names lead to is known when
+// they are.
+func CheckHost(host string, allow []netip.Prefix) error {
+	a, err := netip.ParseAddr(host)
+	if name := strings.TrimSuffix(strings.ToLower(host), "."); name == "localhost" || strings.HasSuffix(name, ".localhost") {
+		a, err = netip.AddrFrom4([4]byte{127, 0, 0, 1}), nil
+	}
+	if err == nil && !allowed(a, allow) {
+		return refusal(a)
+	}
+	return nil
+}
+
+// CheckURL does what [CheckHost] does with the host of a URL. One that is none is left
+// to [Target.Check].
+func CheckURL(text string, allow []netip.Prefix) error {
+	u, err := url.Parse(text)
+	if err != nil {
+		return nil
+	}
+	return CheckHost(u.Hostname(), allow)
+}
+
+func refusal(a netip.Addr) error {
+	return fmt.Errorf("%s: %w: want one on the open internet, or one in webhook_allow", a, ErrInternal)
+}
+
 // NewDialer returns a dialer that reaches only what is allowed.
 func NewDialer(allow []netip.Prefix) *net.Dialer {
 	return &net.Dialer{Timeout: 5 * time.Second, Control: func(_, address string, _ syscall.RawConn) error {
@@ -60,7 +90,7 @@ func NewDialer(allow []netip.Prefix) *net.Dialer {
 			return fmt.Errorf("address %q: %w", address, err)
 		}
 		if !allowed(ap.Addr(), allow) {
-			return fmt.Errorf("%s: %w: want one on the open internet, or one in webhook_allow", ap.Addr(), ErrInternal)
+			return refusal(ap.Addr())
 		}
 		return nil
 	}}

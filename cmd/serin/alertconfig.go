@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net"
 	"time"
 
 	"serin.dev/serin/alerting/alert"
@@ -106,6 +107,14 @@ func (c *config) alertTargets() ([]alertTarget, error) {
 			if err := a.make(&target, c, client); err != nil {
 				faults = append(faults, fmt.Errorf("%s.%w", where, err))
 				continue
+			}
+			if err := webhook.CheckURL(a.URL, c.WebhookAllow); err != nil {
+				faults = append(faults, fmt.Errorf("%s.url: %w", where, err))
+			}
+			if host, _, err := net.SplitHostPort(a.SMTP); err == nil {
+				if err := webhook.CheckHost(host, c.WebhookAllow); err != nil {
+					faults = append(faults, fmt.Errorf("%s.smtp: %w", where, err))
+				}
 			}
 			target.messages.Tenant, target.messages.Name = t.ID, alertPrefix+a.Name
 			all = append(all, target)

@@ -52,6 +52,8 @@ func (c *config) targets() ([]webhook.Target, error) {
 			names[w.Name] = true
 			if err := target.Check(); err != nil {
 				faults = append(faults, fmt.Errorf("%s: %w", where, err))
+			} else if err := webhook.CheckURL(w.URL, c.WebhookAllow); err != nil {
+				faults = append(faults, fmt.Errorf("%s.url: %w", where, err))
 			}
 			targets = append(targets, target)
 		}
@@ -65,6 +67,9 @@ func (c *config) targets() ([]webhook.Target, error) {
 				faults = append(faults, fmt.Errorf("%s.name: %q: want a name that no other tool or webhook of the tenant has", where, tc.Name))
 			}
 			names[tc.Name] = true
+			if err := webhook.CheckURL(tc.URL, c.WebhookAllow); err != nil {
+				faults = append(faults, fmt.Errorf("%s.url: %w", where, err))
+			}
 			if err == nil {
 				targets = append(targets, webhook.Target{Tenant: t.ID, Name: tc.Name, URL: tool.URL(), Teller: tool})
 			}

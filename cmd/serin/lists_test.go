@@ -2,9 +2,12 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -79,5 +82,31 @@ func TestHoldsNothing(t *testing.T) {
 		if (status == 0) != (c.want == "") || !strings.Contains(errs, c.want) {
 			t.Errorf("%s %q: %d %s%s", c.command, c.text, status, out, errs)
 		}
+	}
+}
+
+// TestInternalAddresses has the check say which addresses would be refused at each
+// try.
+func TestInternalAddresses(t *testing.T) {
+	c := testConfig(t.TempDir())
+	c.WebhookAllow = []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")}
+	own := &c.Tenants[0]
+	for i, url := range []string{"http://10.1.2.3/hook", "https://deploy.example/hook", "http://169.254.169.254/latest", "https://[::ffff:10.0.0.1]:8443/x", "https://LocalHost/x"} {
+		own.Webhooks = append(own.Webhooks, webhookConfig{Name: strconv.Itoa(i), URL: url, Secret: webhookSecret})
+	}
+	own.Tools = []toolConfig{{Name: "gitlab", Kind: "gitlab", URL: "https://192.168.1.1", Project: "acme/shop", Flag: "f", Token: "t"}}
+	own.Alerts = []alertConfig{{Name: "am", Kind: "alertmanager", URL: "http://127.0.0.1:9093"}, {Name: "mail", Kind: "email", SMTP: "[fd00::1]:587", Security: "starttls", From: "serin@shop.example", To: []string{"ops@shop.example"}}}
+	own.Protections = []protectionConfig{{Name: "github", URL: "http://10.2.0.1"}}
+	_, err := c.targets()
+	_, more := c.alertTargets()
+	_, still := c.protections()
+	told := fmt.Sprint(err, "\n", more, "\n", still)
+	for _, want := range []string{"webhooks[2].url: 169.254.169.254: internal address: want", "webhooks[3].url: ::ffff:10.0.0.1: internal", "webhooks[4].url: 127.0.0.1: internal", "tools[0].url: 192.168.1.1: internal", "alerts[0].url: 127.0.0.1: internal", "alerts[1].smtp: fd00::1: internal", "protections[0].url: 10.2.0.1: internal"} {
+		if !strings.Contains(told, want) {
+			t.Errorf("no %q in\n%s", want, told)
+		}
+	}
+	if n := strings.Count(told, "internal address"); n != 7 {
+		t.Errorf("%d faults, want 7:\n%s", n, told)
 	}
 }

@@ -81,6 +81,9 @@ func (c *config) protections() ([]protection.Rule, error) {
 			for _, fault := range unjoin(err) {
 				faults = append(faults, fmt.Errorf("%s.%w", where, fault))
 			}
+			if err := webhook.CheckURL(t.Protections[j].URL, c.WebhookAllow); err != nil {
+				faults = append(faults, fmt.Errorf("%s.url: %w", where, err))
+			}
 			if names[r.Name] {
 				faults = append(faults, fmt.Errorf("%s.name: %q: want a name that no other one of the tenant has", where, r.Name))
 			}
