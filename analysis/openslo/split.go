@@ -13,6 +13,7 @@ import (
 // Object is one object of a file by itself.
 type Object struct {
 	Kind, Name string
+	Line       int    // in the file, from 1
 	Text       string // YAML in one form, whatever the form in the file, with its comments
 }
 
@@ -32,7 +33,7 @@ func Split(name string, data []byte) ([]Object, error) {
 	}
 	var all []Object
 	for i, n := range heads(roots) {
-		o := Object{Kind: f.objects[i].kind, Name: f.objects[i].name}
+		o := Object{Kind: f.objects[i].kind, Name: f.objects[i].name, Line: n.Line}
 		var b bytes.Buffer
 		enc := yaml.NewEncoder(&b)
 		enc.SetIndent(2)

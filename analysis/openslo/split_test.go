@@ -41,7 +41,7 @@ func TestSplit(t *testing.T) {
 			}
 			files = append(files, f)
 			again, err := Split("again", []byte(o.Text))
-			if err != nil || again[0] != o {
+			if err != nil || again[0].Text != o.Text || again[0].Kind != o.Kind || again[0].Name != o.Name {
 				t.Errorf("%s %s is written otherwise the second time:\n%s\n%s", o.Kind, o.Name, o.Text, again[0].Text)
 			}
 		}

@@ -85,6 +85,19 @@ func TestHoldsNothing(t *testing.T) {
 	}
 }
 
+// TestTwice has both lines of an object that a file has twice.
+func TestTwice(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "f.yaml")
+	one := "apiVersion: openslo/v1\nkind: Service\nmetadata: {name: web}\nspec: {}\n"
+	if err := os.WriteFile(name, []byte("# twice\n"+one+"---\n"+one), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	want := name + ":7: Service web: want each once; it is in " + name + ":2 too"
+	if status, _, errs := runCommand(t, "check", name); status != 1 || !strings.Contains(errs, want) {
+		t.Errorf("%d %s, want %s", status, errs, want)
+	}
+}
+
 // TestInternalAddresses has the check say which addresses would be refused at each
 // try.
 func TestInternalAddresses(t *testing.T) {

@@ -75,6 +75,7 @@ type step struct {
 	do         string // create, change, remove, keep
 	kind, name string
 	file, text string
+	line       int // in the file, where there may be several
 	basis      uint64
 	from, to   string // what is told of it: versions, counts
 	rollout    *canary.Rollout
@@ -400,11 +401,15 @@ func readFiles(paths []string) (steps []step, err error) {
 		for _, s := range of {
 			s.file = name
 			key := s.kind + " " + s.name
+			at := name
+			if s.line > 0 {
+				at += ":" + strconv.Itoa(s.line)
+			}
 			if first, ok := seen[key]; ok {
-				faults = append(faults, fmt.Errorf("%s: %s: want each once; it is in %s too", name, key, first))
+				faults = append(faults, fmt.Errorf("%s: %s: want each once; it is in %s too", at, key, first))
 				continue
 			}
-			seen[key] = name
+			seen[key] = at
 			steps = append(steps, s)
 		}
 	}
@@ -423,7 +428,7 @@ func stepsOf(name string, text []byte) ([]step, error) {
 		objects, err := openslo.Split(name, text)
 		var steps []step
 		for _, o := range objects {
-			steps = append(steps, step{text: o.Text, kind: o.Kind, name: o.Name})
+			steps = append(steps, step{text: o.Text, kind: o.Kind, name: o.Name, line: o.Line})
 		}
 		return steps, err
 	}
