@@ -90,3 +90,17 @@ func TestTooLarge(t *testing.T) {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}
 }
+
+// TestMatches compares tags as RFC 9110 does: what a proxy that compresses has made weak
+// is still the same.
+func TestMatches(t *testing.T) {
+	const tag = `"a1"`
+	for value, want := range map[string]bool{tag: true, `W/"a1"`: true, `"b2", W/"a1"`: true, "*": true, "": false, `"a"`: false, "a1": false, `"b2"`: false} {
+		if got := matches([]string{value}, tag); got != want {
+			t.Errorf("%s: %v", value, got)
+		}
+	}
+	if matches(nil, tag) || !matches([]string{`"b2"`, tag}, tag) {
+		t.Error("no header, or the second of two")
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"serin.dev/serin/alerting/gate"
@@ -333,6 +334,20 @@ func ofrepStatus(s verdict.Standing, ok bool) int {
 	return http.StatusServiceUnavailable
 }
 
+// matches reports whether an If-None-Match names a tag, as RFC 9110 compares (section
+// 13.1.2): any of a list, and a weak one as well, which a proxy that compresses makes of
+// ours.
+func matches(values []string, tag string) bool {
+	for _, v := range values {
+		for one := range strings.SplitSeq(v, ",") {
+			if one = strings.TrimSpace(one); one == "*" || strings.TrimPrefix(one, "W/") == tag {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // ofrepAll answers all flags of a capability, which is one. Where there is no
 // value the status is an error, so that the client goes on with what it knows.
 func (a *API) ofrepAll(w http.ResponseWriter, r *http.Request) {
@@ -352,7 +367,7 @@ func (a *API) ofrepAll(w http.ResponseWriter, r *http.Request) {
 	tag := gate.ETag(body)
 	h.Set("ETag", tag)
 	h.Set("Cache-Control", "no-cache")
-	if r.Header.Get("If-None-Match") == tag {
+	if matches(r.Header.Values("If-None-Match"), tag) {
 		w.WriteHeader(http.StatusNotModified)
 		return
 	}
