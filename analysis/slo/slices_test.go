@@ -15,8 +15,8 @@ import (
 // each minute after it.
 func TestSliceAlertsFire(t *testing.T) {
 	for _, method := range []string{Timeslices, RatioTimeslices} {
-		for _, slice := range []time.Duration{time.Minute, 7 * time.Minute, time.Hour, 24 * time.Hour} {
-			for _, target := range []float64{0.5, 0.9, 0.99, 0.999} {
+		for _, slice := range []time.Duration{time.Minute, 7 * time.Minute, 24 * time.Hour} {
+			for _, target := range []float64{0.5, 0.99} {
 				o := testObjective(target)
 				o.Method, o.SliceTarget, o.Slice, o.Window.Count = method, 0.95, slice, 28
 				o.Alerts = SliceDefaults(target, o.Window.Period(), slice)
@@ -39,7 +39,8 @@ func TestSliceAlertsFire(t *testing.T) {
 						c.see(m, m >= broken)
 					}
 					c.Advance(int64(m+1) * 60_000)
-					if m < broken {
+					// Each third minute comes by all minutes of a slice of 7 in turn.
+					if m < broken || m%3 != 0 {
 						continue
 					}
 					if err := c.Evaluate("t", Question{At: int64(m+1) * 60_000}, func(s *verdict.SLOState) {
