@@ -1,6 +1,7 @@
 package evalue
 
 import (
+	"errors"
 	"math"
 	"math/rand/v2"
 	"testing"
@@ -98,6 +99,42 @@ func TestMeanRates(t *testing.T) {
 	}), alpha, rollouts)
 	if r := run(5, 3.5, func(m *BoundedMeans) bool { return m.Evidence(Higher, 0) >= -math.Log(alpha) }); r < 0.8 {
 		t.Errorf("only %.3f of the means 3.5 times as high are found", r)
+	}
+}
+
+// TestMeanFarFromBound has exponential values that are small beside their bound,
+// as those of a basket are. A mean that is half as high again is found, 12 standard
+// errors as it is, and one that is not worse is proven; candidates that neither arm
+// can have must not undo what the arms show.
+func TestMeanFarFromBound(t *testing.T) {
+	const rollouts, values = 20, 2000
+	for _, c := range []struct {
+		bound, factor float64
+		direction     Direction
+		margin        float64
+	}{
+		{20, 1.5, Higher, 0}, {100, 2.5, Higher, 0}, // harm
+		{20, 1, Lower, -0.5}, {100, 1, Lower, -1.5}, // safe: not worse by a margin
+		{20, 1, Higher, -0.5}, // safe where less is harm
+	} {
+		shown, least := 0, math.Inf(1)
+		for i := range rollouts {
+			rng := rand.New(rand.NewPCG(11, uint64(i)))
+			m := NewBoundedMeans(c.bound)
+			for range values {
+				if err := errors.Join(m.Add(false, min(c.bound, rng.ExpFloat64())), m.Add(true, min(c.bound, c.factor*rng.ExpFloat64()))); err != nil {
+					t.Fatal(err)
+				}
+			}
+			e := m.Evidence(c.direction, c.margin)
+			least = min(least, e)
+			if e >= math.Log(100) {
+				shown++
+			}
+		}
+		if shown < rollouts*9/10 {
+			t.Errorf("%+v: shown in %d of %d, at least %.3g nats", c, shown, rollouts, least)
+		}
 	}
 }
 
