@@ -159,7 +159,7 @@ func (t *AdjustedMeans) ready() error {
 			return fmt.Errorf("evalue: the mean of %d values of the %s: at least %d are needed, since it is normal only approximately", m.Values, name, BurnIn)
 		}
 		if !(m.Square > 0) {
-			return fmt.Errorf("evalue: the %d values of the %s are all %v: their mean has no variance to go by", m.Values, name, m.Mean)
+			return fmt.Errorf("evalue: the %d values of the %s are all the same: their mean has no variance to go by", m.Values, name)
 		}
 		skewness := m.Cube / math.Pow(m.Square, 1.5) * math.Sqrt(n)
 		if need := perSkewness * skewness * skewness; n < need {

@@ -23,19 +23,22 @@ const (
 // Faults is all that is wrong with a file, in the order of its lines.
 type Faults = yamlfile.Faults
 
-// Kind returns the kind that a file's head names, and whether it names one at
-// all: configurations have none. What is no YAML has none either.
-func Kind(data []byte) (kind string, ok bool) {
+// Kind returns the kind that a file's head names; none, where it names none, as
+// configurations do. An error says what keeps the file from being read at all.
+func Kind(data []byte) (string, error) {
 	root, err := parse(data)
+	if errors.Is(err, io.EOF) {
+		return "", nil // an empty file
+	}
 	if err != nil {
-		return "", false
+		return "", err
 	}
 	for i := 0; i+1 < len(root.Content); i += 2 {
 		if root.Content[i].Value == "kind" {
-			return root.Content[i+1].Value, true
+			return root.Content[i+1].Value, nil
 		}
 	}
-	return "", false
+	return "", nil
 }
 
 // Policy reads a policy, with defaults filled in. An error for faults in the

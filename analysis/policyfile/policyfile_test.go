@@ -199,7 +199,7 @@ func TestExamples(t *testing.T) {
 		if _, err := Policy(name, []byte(text)); err != nil {
 			t.Error(err)
 		}
-		if kind, ok := Kind([]byte(text)); !ok || kind != KindPolicy {
+		if kind, err := Kind([]byte(text)); err != nil || kind != KindPolicy {
 			t.Errorf("%s: kind %q", name, kind)
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strings"
 
 	"serin.dev/serin/analysis/judge"
@@ -146,8 +147,8 @@ type classified struct {
 	Lower          nullable    `json:"lower"` // of the interval of the shift; null: not compared
 	Upper          nullable    `json:"upper"`
 	Estimate       nullable    `json:"estimate"`
-	Effect         nullable    `json:"effect"` // null: not defined
-	Baseline       int         `json:"baseline_values"`
+	Effect         nullable    `json:"effect"`          // null: not defined
+	Baseline       int         `json:"baseline_values"` // those that were judged
 	Canary         int         `json:"canary_values"`
 }
 
@@ -162,6 +163,9 @@ func (j *judgeFlags) classical(stdout io.Writer) error {
 	r, err := judge.Judge(canary, baseline, j.settings)
 	if err != nil {
 		return err
+	}
+	if j.settings.NaN == judge.Remove {
+		baseline, canary = slices.DeleteFunc(baseline, math.IsNaN), slices.DeleteFunc(canary, math.IsNaN)
 	}
 	out := classified{r.Classification, r.Critical, r.Reason, nullable(r.Lower), nullable(r.Upper), nullable(r.Estimate), nullable(r.Effect), len(baseline), len(canary)}
 	if j.asJSON {

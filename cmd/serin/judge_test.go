@@ -123,6 +123,9 @@ func TestJudgeOfOddFiles(t *testing.T) {
 		{"a difference that is no number", "1\n2\n", "1e308\n-1e308\n", []string{"--method", "mann-whitney"}, `canary.csv:1: "1e308": want a number of at most 4.49e+307 either way, or NaN`, true},
 		{"a quantile of a mean", "1\n", "1\n", []string{"--metric", "mean", "--q", "0.5"}, "q: 0.5: want the metric quantile with it", true},
 		{"alpha of the classical judge", "1\n", "1\n", []string{"--method", "mann-whitney", "--alpha", "0.1"}, "alpha: given: want the method e-value with it", true},
+		{"the mean of values that are all the same", strings.Repeat("5\n", 600), strings.Repeat("6\n", 600), []string{"--metric", "mean"}, "the 600 values of the baseline are all the same", true},
+		{"values that were removed", "NaN\n1\n", "2\nNaN\nNaN\n", []string{"--method", "mann-whitney", "--json"}, `"baseline_values":1,"canary_values":1}`, false},
+		{"values that were replaced", "NaN\n1\n", "2\nNaN\nNaN\n", []string{"--method", "mann-whitney", "--json", "--nan", "replace"}, `"baseline_values":2,"canary_values":3}`, false},
 		{"an endless margin", "1\n", "1\n", []string{"--metric", "mean", "--margin", "Inf"}, "margin: +Inf: want a finite number above 0", true},
 	} {
 		args := append([]string{"judge", "--baseline", file("baseline", c.baseline), "--canary", file("canary", c.canary)}, c.args...)

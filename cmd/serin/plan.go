@@ -434,7 +434,10 @@ func stepsOf(name string, text []byte) ([]step, error) {
 	}
 	s := step{text: string(text)}
 	var err error
-	switch s.kind, _ = policyfile.Kind(text); s.kind {
+	if s.kind, err = policyfile.Kind(text); err != nil {
+		return nil, fmt.Errorf("read %s: %w", name, err) // whatever kind it names, it is no YAML
+	}
+	switch s.kind {
 	case policyfile.KindPolicy:
 		var p canary.Policy
 		if p, err = policyfile.Policy(name, text); err == nil {

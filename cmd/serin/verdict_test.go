@@ -116,3 +116,25 @@ func TestFaultsAreOfWhatWasAsked(t *testing.T) {
 		}
 	}
 }
+
+// TestCheckOfBrokenFiles: among several files, what is no YAML is told as that, with its
+// line, together with the faults of the others.
+func TestCheckOfBrokenFiles(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"tab.yaml":   "kind: policy\nname: a\nguardrails:\n\terror_free: {margin: 0.5}\n",
+		"two.yaml":   "kind: policy\nname: b\n---\nkind: policy\nname: c\n",
+		"alpha.yaml": "kind: policy\nname: d\nalpha: 2\n",
+		"empty.yaml": "",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	status, _, stderr := runCommand(t, "check", dir)
+	for _, want := range []string{"tab.yaml: yaml: line 4: found character", "two.yaml: line 4: a second document", "alpha.yaml:3: alpha: 2", `empty.yaml: kind: "": want policy, rollout`} {
+		if status != 1 || !strings.Contains(stderr, want) {
+			t.Errorf("status %d, no %q in\n%s", status, want, stderr)
+		}
+	}
+}
