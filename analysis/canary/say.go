@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"serin.dev/serin/analysis/evalue"
 	"serin.dev/serin/analysis/verdict"
 )
 
@@ -71,19 +72,32 @@ func harmOn(f *verdict.Finding) string {
 	n := f.Number
 	switch {
 	case n == nil:
-		return fmt.Sprintf("%s are %s as common", failing[f.Guardrail], times(f.Effect))
+		return fmt.Sprintf("%s are %s as common", failing[f.Guardrail], times(f.Effect, evalue.MinEstimate, evalue.MaxEstimate))
 	case f.Kind == KindQuantile:
-		return fmt.Sprintf("%s, a %s of %s, is %s as high (%.4g; baseline %.4g)", f.Guardrail, f.Kind, n.Metric, times(f.Effect), float64(n.Canary), float64(n.Baseline))
+		return fmt.Sprintf("%s, a %s of %s, is %s as high (%.4g; baseline %.4g)", f.Guardrail, f.Kind, n.Metric, times(f.Effect, 0, math.Inf(1)), float64(n.Canary), float64(n.Baseline))
 	}
 	return fmt.Sprintf("%s, a %s of %s, is off by %.4g (%.4g to %.4g; baseline %.4g)", f.Guardrail, f.Kind, n.Metric,
 		float64(n.Difference), float64(n.Lo), float64(n.Hi), float64(n.Baseline))
 }
 
-func times(e verdict.Effect) string {
-	if math.IsInf(float64(e.Hi), 1) || math.IsNaN(float64(e.Hi)) {
-		return fmt.Sprintf("%.1f times (at least %.1f)", float64(e.Ratio), float64(e.Lo))
+// times says how a ratio and its interval are. One at an end of what is estimated may
+// lie beyond it.
+func times(e verdict.Effect, lowest, highest float64) string {
+	ratio, about, digits := float64(e.Ratio), "", 1
+	if ratio < 1 {
+		digits = 2
 	}
-	return fmt.Sprintf("%.1f times (%.1f to %.1f)", float64(e.Ratio), float64(e.Lo), float64(e.Hi))
+	const near = 1e-4 // how exact an estimate is
+	switch {
+	case ratio <= lowest*(1+near):
+		about = " or less"
+	case ratio >= highest*(1-near):
+		about = " or more"
+	}
+	if math.IsInf(float64(e.Hi), 1) || math.IsNaN(float64(e.Hi)) {
+		return fmt.Sprintf("%.*f times%s (at least %.1f)", digits, ratio, about, float64(e.Lo))
+	}
+	return fmt.Sprintf("%.*f times%s (%.1f to %.1f)", digits, ratio, about, float64(e.Lo), float64(e.Hi))
 }
 
 // outlookSentence says what a stage that holds still needs, and what it can come

@@ -174,8 +174,14 @@ func (g *Grid) cross(m *Marks, out, in, floor float64) float64 {
 	return out
 }
 
-// Estimate returns the ratio in [1/4, 12] at which the marks are likeliest,
-// within 1e-4. At an end read it as "that or beyond". It is NaN if the marks
+// The ends of what [Grid.Estimate] returns.
+const (
+	MinEstimate = 0.25
+	MaxEstimate = 12
+)
+
+// Estimate returns the ratio in [MinEstimate, MaxEstimate] at which the marks are
+// likeliest, within 1e-4. At an end read it as "that or beyond". It is NaN if the marks
 // carry no information.
 func (g *Grid) Estimate(m Marks) float64 {
 	if m.LogL == [points]float64{} {

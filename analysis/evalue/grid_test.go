@@ -336,6 +336,21 @@ func TestErrorsExactly(t *testing.T) {
 	}
 }
 
+// TestEstimateEnds has failures on one arm alone, which no ratio is too far for.
+func TestEstimateEnds(t *testing.T) {
+	g := NewGrid()
+	for _, c := range []struct {
+		canary int64
+		want   float64
+	}{{10, MaxEstimate}, {0, MinEstimate}} {
+		var m Marks
+		g.AddBatch(&m, c.canary, 10-c.canary, 100, 100)
+		if got := g.Estimate(m); math.Abs(got/c.want-1) > 1e-9 {
+			t.Errorf("%d of 10 failures on the canary: %v, want %v", c.canary, got, c.want)
+		}
+	}
+}
+
 // TestEstimateIsLikeliest: at a constant share the likeliest ratio has a closed
 // form, and the interval is where the likelihood is high enough.
 func TestEstimateIsLikeliest(t *testing.T) {

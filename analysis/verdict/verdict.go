@@ -102,7 +102,7 @@ type Arms struct {
 // Effect is the canary's odds of failing relative to the baseline's, with a
 // confidence sequence that holds at all looks at once.
 type Effect struct {
-	Ratio Bound   `json:"ratio"` // point estimate; null: no failure was seen yet
+	Ratio Bound   `json:"ratio"` // point estimate, from 0.25 to 12 of a share of sessions, and at an end that or beyond; null: no failure was seen yet
 	Lo    Bound   `json:"lo"`
 	Hi    Bound   `json:"hi"` // null: no upper bound yet
 	Alpha float64 `json:"alpha"`
