@@ -84,13 +84,10 @@ func harmOn(f *verdict.Finding) string {
 // lie beyond it.
 func times(e verdict.Effect, lowest, highest float64) string {
 	ratio, about, digits := float64(e.Ratio), "", 1
-	if ratio < 1 {
-		digits = 2
-	}
 	const near = 1e-4 // how exact an estimate is
 	switch {
 	case ratio <= lowest*(1+near):
-		about = " or less"
+		about, digits = " or less", 2
 	case ratio >= highest*(1-near):
 		about = " or more"
 	}
