@@ -8,6 +8,7 @@ package openslo
 
 import (
 	"fmt"
+	"math"
 	"strconv"
 
 	"go.yaml.in/yaml/v3"
@@ -66,8 +67,28 @@ func (l *Label) ReadNode(r *yamlfile.Reader, n *yaml.Node, path string) {
 // Raw is a part of a file whose structure the specification leaves open.
 type Raw struct{ Node *yaml.Node }
 
-// ReadNode keeps the node.
-func (d *Raw) ReadNode(_ *yamlfile.Reader, n *yaml.Node, _ string) { d.Node = n }
+// ReadNode keeps the node. Whatever it says, the specification's SDK reads it as
+// JSON, which has no number without an end.
+func (d *Raw) ReadNode(r *yamlfile.Reader, n *yaml.Node, path string) {
+	d.Node = n
+	finite(r, n, path)
+}
+
+// finite notes each number below a node that is none in JSON.
+func finite(r *yamlfile.Reader, n *yaml.Node, path string) {
+	var x float64
+	if n.Kind == yaml.ScalarNode && n.ShortTag() == "!!float" && n.Decode(&x) == nil && (math.IsInf(x, 0) || math.IsNaN(x)) {
+		r.Fault(n, path, n.Value, "a finite number")
+	}
+	for i, c := range n.Content {
+		switch {
+		case n.Kind == yaml.SequenceNode:
+			finite(r, c, fmt.Sprintf("%s[%d]", path, i))
+		case n.Kind == yaml.MappingNode && i%2 == 1:
+			finite(r, c, path+"."+n.Content[i-1].Value)
+		}
+	}
+}
 
 // Duration is a number of units: m(inutes), h(ours), d(ays), w(eeks), M(onths),
 // Q(uarters), Y(ears).

@@ -174,7 +174,6 @@ func parseObject(file string, n *yaml.Node) (*object, []yamlfile.Fault) {
 	}
 	(*meta).check(add.in("metadata"))
 	o.of.check(add)
-	add.finite(n, "")
 	if *meta != nil {
 		o.name = (*meta).Name
 	}

@@ -2,7 +2,6 @@ package openslo
 
 import (
 	"fmt"
-	"math"
 	"regexp"
 	"slices"
 	"strconv"
@@ -80,23 +79,6 @@ func (f note) oneOf(field, value string, names []string) {
 		f(field, absent, "one of "+strings.Join(names, ", "))
 	} else if !slices.Contains(names, value) {
 		f(field, strconv.Quote(value), "one of "+strings.Join(names, ", "))
-	}
-}
-
-// finite notes each number below n that JSON, through which the SDK reads a
-// file, has not: also where a file may say what it likes.
-func (f note) finite(n *yaml.Node, field string) {
-	var x float64
-	if n.Kind == yaml.ScalarNode && n.ShortTag() == "!!float" && n.Decode(&x) == nil && (math.IsInf(x, 0) || math.IsNaN(x)) {
-		f(field, n.Value, "a finite number")
-	}
-	for i, c := range n.Content {
-		switch {
-		case n.Kind == yaml.SequenceNode:
-			f.finite(c, fmt.Sprintf("%s[%d]", field, i))
-		case n.Kind == yaml.MappingNode && i%2 == 1:
-			f.finite(c, strings.TrimPrefix(field+"."+n.Content[i-1].Value, "."))
-		}
 	}
 }
 
