@@ -129,6 +129,8 @@ type Result struct {
 	Lower, Upper   float64 // interval of the shift, canary less baseline
 	Estimate       float64 // the Hodges-Lehmann shift
 	Effect         float64 // by the measure of the settings; NaN if not defined
+	Canary         int     // values that were judged: without those that were removed
+	Baseline       int     // likewise
 }
 
 // MaxValue is the largest value, either way, whose differences are computed.
@@ -165,9 +167,9 @@ func Judge(canary, baseline []float64, s Settings) (Result, error) {
 		}
 	}
 	canary, baseline = sides[0], sides[1]
-	none := Result{Classification: Pass, Lower: math.NaN(), Upper: math.NaN(), Estimate: math.NaN(), Effect: math.NaN()}
+	none := Result{Classification: Pass, Lower: math.NaN(), Upper: math.NaN(), Estimate: math.NaN(), Effect: math.NaN(), Canary: len(canary), Baseline: len(baseline)}
 	if len(canary) == 0 || len(baseline) == 0 {
-		return noData(none, len(canary), len(baseline), s), nil
+		return noData(none, s), nil
 	}
 	r := NewRankSum(canary, baseline)
 	if slices.Equal(r.canary, r.baseline) || r.broken && r.canary[0] == r.baseline[0] {
@@ -177,11 +179,11 @@ func Judge(canary, baseline []float64, s Settings) (Result, error) {
 	return compare(r, s), nil
 }
 
-func noData(none Result, canary, baseline int, s Settings) Result {
+func noData(none Result, s Settings) Result {
 	if s.NaN == Replace {
 		return none // what is not there counts as 0 on both sides
 	}
-	none.Reason = fmt.Sprintf("%d values of the canary and %d of the baseline: nothing to compare", canary, baseline)
+	none.Reason = fmt.Sprintf("%d values of the canary and %d of the baseline: nothing to compare", none.Canary, none.Baseline)
 	none.Classification, none.Critical = Nodata, s.Critical
 	if s.MustHaveData && !s.Critical {
 		none.Classification = NodataFailMetric
@@ -190,7 +192,7 @@ func noData(none Result, canary, baseline int, s Settings) Result {
 }
 
 func compare(r *RankSum, s Settings) Result {
-	res := Result{Classification: Pass, Estimate: r.Estimate()}
+	res := Result{Classification: Pass, Estimate: r.Estimate(), Canary: len(r.canary), Baseline: len(r.baseline)}
 	res.Lower, res.Upper = r.Interval(s.Confidence)
 	if s.Effect == CLES {
 		res.Effect = r.CLES()
@@ -210,7 +212,7 @@ func compare(r *RankSum, s Settings) Result {
 		res.Critical = s.Critical && reaches(s.CriticalDecrease, -1)
 	default:
 		if r.most() <= z {
-			res.Reason = fmt.Sprintf("%d values of the canary and %d of the baseline: too few to differ at confidence %v, whatever they are", len(r.canary), len(r.baseline), s.Confidence)
+			res.Reason = fmt.Sprintf("%d values of the canary and %d of the baseline: too few to differ at confidence %v, whatever they are", res.Canary, res.Baseline, s.Confidence)
 		}
 		return res
 	}

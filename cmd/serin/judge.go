@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"slices"
 	"strings"
 
 	"serin.dev/serin/analysis/judge"
@@ -164,10 +163,7 @@ func (j *judgeFlags) classical(stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if j.settings.NaN == judge.Remove {
-		baseline, canary = slices.DeleteFunc(baseline, math.IsNaN), slices.DeleteFunc(canary, math.IsNaN)
-	}
-	out := classified{r.Classification, r.Critical, r.Reason, nullable(r.Lower), nullable(r.Upper), nullable(r.Estimate), nullable(r.Effect), len(baseline), len(canary)}
+	out := classified{r.Classification, r.Critical, r.Reason, nullable(r.Lower), nullable(r.Upper), nullable(r.Estimate), nullable(r.Effect), r.Baseline, r.Canary}
 	if j.asJSON {
 		return json.NewEncoder(stdout).Encode(out)
 	}
