@@ -17,7 +17,7 @@ func shopObjective() slo.Objective {
 	o := slo.Objective{Name: "errors", Service: "shop", App: "shop", Tenancy: "production", Unit: slo.UnitSession, Bad: &slo.Selector{Fails: "error_free"}, Method: slo.Occurrences, Target: 0.99,
 		Window: slo.Window{Count: 1, Unit: "M", Start: "2025-01-01 00:00:00", Zone: "Europe/Berlin"}, GroupBy: "release", Strata: []string{"device"}, MinUnits: 10, MinClients: 3, Lateness: 5 * time.Minute,
 		Policy: []slo.Rule{{Remaining: 0, Action: verdict.Freeze}, {Remaining: 0.5, Action: verdict.Approval}}}
-	o.Alerts = slo.Defaults(o.Target, o.Window.Period())
+	o.Alerts = slo.Defaults(o.Target, o.Window.Period(), 0)
 	return o
 }
 

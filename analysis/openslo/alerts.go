@@ -168,10 +168,7 @@ func (c *compiler) alerts(p place, v *sloObject, o *slo.Objective) {
 		p.fault("metadata.annotations."+knobAlerts, strconv.Quote(which), "none beside alertPolicies")
 		return
 	case len(policies) == 0 && which != "none":
-		o.Alerts = slo.Defaults(o.Target, o.Window.Period())
-		if o.Method != slo.Occurrences {
-			o.Alerts = slo.SliceDefaults(o.Target, o.Window.Period(), o.Slice)
-		}
+		o.Alerts = slo.Defaults(o.Target, o.Window.Period(), o.Slice)
 	}
 	for i := range policies {
 		c.policy(p.in("spec").at("alertPolicies", i), &policies[i], o)

@@ -276,15 +276,20 @@ func (b *Book) burn(out *verdict.Burn, i int, g *Group, f *frame) {
 	if !(l >= a.Threshold && s >= a.Threshold) {
 		return
 	}
-	out.Enough = b.enough(g, long, from, null)
+	out.Enough = b.many(g, long, from) && evident(long, null)
 	out.Burning = out.Enough
 }
 
-// enough reports whether what was counted from a minute on is evidence that more
-// units are bad than a share of them, the null.
-func (b *Book) enough(g *Group, c Counts, from int32, null float64) bool {
-	o := &b.Objective
-	return c.Total >= o.MinUnits && g.clients(o.MinClients, from) && unlikely(c.Total, min(c.Capped, c.Total), min(null, mostNull), evidenceAlpha)
+// many reports whether units enough were counted from a minute on, and clients that
+// have bad ones.
+func (b *Book) many(g *Group, c Counts, from int32) bool {
+	return c.Total >= b.Objective.MinUnits && g.clients(b.Objective.MinClients, from)
+}
+
+// evident reports whether some units are evidence that more of all are bad than a
+// share of them, the null.
+func evident(c Counts, null float64) bool {
+	return unlikely(c.Total, min(c.Capped, c.Total), min(null, mostNull), evidenceAlpha)
 }
 
 // burnSlices evaluates an alert of an objective that budgets slices of time.
@@ -298,17 +303,17 @@ func (b *Book) burnSlices(out *verdict.Burn, a *Alert, g *Group, f *frame) {
 	if long.Capped <= 0 || !(l >= a.Threshold && s >= a.Threshold) {
 		return
 	}
-	out.Enough = b.enough(g, long, from, b.Objective.unitBudget()) || b.enoughSlices(g, c, long, from)
+	out.Enough = b.many(g, long, from) && (evident(long, b.Objective.unitBudget()) || b.evidentSlices(c))
 	out.Burning = out.Enough
 }
 
-// enoughSlices reports whether the bad slices of some are evidence by themselves that
+// evidentSlices reports whether the bad slices of some are evidence by themselves that
 // more of their units are bad than a good slice may have: what is bad for some slices
 // and not for others is little of all units. That those slices were picked for being bad
 // is paid for by the number of ways to pick as many (union bound).
-func (b *Book) enoughSlices(g *Group, c sliceCounts, long Counts, from int32) bool {
+func (b *Book) evidentSlices(c sliceCounts) bool {
 	o := &b.Objective
-	return o.Method == Timeslices && long.Total >= o.MinUnits && g.clients(o.MinClients, from) &&
+	return o.Method == Timeslices &&
 		surprise(c.failed.Total, min(c.failed.Capped, c.failed.Total), min(o.unitBudget(), mostNull)) > logChoose(c.total, c.bad)+math.Log(float64(c.total))-math.Log(evidenceAlpha)
 }
 

@@ -185,19 +185,12 @@ const shortPeriod = 14 * 24 * time.Hour
 // row that could fire only when more than half of everything is bad is an excess
 // alert in its place: a page at one budget, a ticket at a half. No page burns below
 // one budget, at which the budget lasts for its window. The last one is [Trickle].
-func Defaults(target float64, period time.Duration) []Alert {
-	return defaults(target, period, 0)
-}
-
-// SliceDefaults are the [Defaults] of an objective that budgets slices of time of
-// some length. No window is shorter than a slice. Of slices it is not known what is
-// usual: a row that could fire only when more than half of them are bad burns from
-// half of them on in its place.
-func SliceDefaults(target float64, period, slice time.Duration) []Alert {
-	return defaults(target, period, slice)
-}
-
-func defaults(target float64, period, slice time.Duration) []Alert {
+//
+// Of an objective that budgets slices of time their length is given; it is 0 else. No
+// window is shorter than a slice. Of slices it is not known what is usual: a row that
+// could fire only when more than half of them are bad burns from half of them on in
+// its place.
+func Defaults(target float64, period, slice time.Duration) []Alert {
 	var all []Alert
 	for _, w := range workbook {
 		long, short := w.long, w.short
@@ -221,10 +214,7 @@ func defaults(target float64, period, slice time.Duration) []Alert {
 				continue
 			}
 		default:
-			a.Form, a.Threshold = FormExcess, 0.5
-			if w.severity == verdict.SeverityPage {
-				a.Threshold = 1
-			}
+			a.Form, a.Threshold = FormExcess, max(least, 0.5)
 			if CanFire(FormExcess, a.Threshold, target) == Infeasible {
 				continue // a target below one half leaves no room for any
 			}

@@ -115,7 +115,7 @@ func TestPrometheusServer(t *testing.T) {
 	const histories, length, compare = 3, 16 * day, 2 * day
 	o := testObjective(0.99)
 	o.Window.Count = 14
-	o.Alerts = Defaults(o.Target, o.Window.Period())[:4]
+	o.Alerts = Defaults(o.Target, o.Window.Period(), 0)[:4]
 	o.MinUnits, o.MinClients = 0, 1
 
 	var rules strings.Builder

@@ -9,7 +9,7 @@ import (
 // traffic, from a time on all of it bad, it begins to burn in the minute that is told.
 func TestReachIsWhatHappens(t *testing.T) {
 	o := Objective{Name: "o", App: "a", Unit: UnitEvent, Method: Occurrences, Target: 0.99, Window: Window{Count: 30, Unit: "d", Rolling: true}, MinUnits: 10, MinClients: 3}
-	o.Alerts = Defaults(o.Target, o.Window.Period())
+	o.Alerts = Defaults(o.Target, o.Window.Period(), 0)
 	for _, r := range o.Reaches() {
 		if r.Alert.Form == FormTrickle {
 			if r.Units < 3 || r.Units > 20 || r.Bad < 0.01 || r.Bad > 0.34 {
@@ -45,7 +45,7 @@ func TestReachIsWhatHappens(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	o.Target = 0.75
-	o.Alerts = Defaults(o.Target, o.Window.Period())
+	o.Alerts = Defaults(o.Target, o.Window.Period(), 0)
 	if r := o.Reaches()[0]; r.Alert.Form != FormExcess || r.Bad != 0.25 || r.AllBad != 20*time.Minute {
 		t.Errorf("%+v", r)
 	}

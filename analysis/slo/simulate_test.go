@@ -16,7 +16,7 @@ var start = int32(time.Date(2026, 1, 5, 0, 0, 0, 0, time.UTC).Unix() / 60)
 func testObjective(target float64) Objective {
 	o := Objective{Name: "o", App: "a", Service: "s", Unit: UnitEvent, Tenancy: "production", Method: Occurrences, Target: target,
 		Window: Window{Count: 30, Unit: "d", Rolling: true}, MinUnits: 10, MinClients: 3, Lateness: 5 * time.Minute, Total: Selector{Kind: "request"}, Bad: &Selector{Fails: "requests_ok"}}
-	o.Alerts = Defaults(target, o.Window.Period())
+	o.Alerts = Defaults(target, o.Window.Period(), 0)
 	return o
 }
 

@@ -19,7 +19,7 @@ func TestSliceAlertsFire(t *testing.T) {
 			for _, target := range []float64{0.5, 0.99} {
 				o := testObjective(target)
 				o.Method, o.SliceTarget, o.Slice, o.Window.Count = method, 0.95, slice, 28
-				o.Alerts = SliceDefaults(target, o.Window.Period(), slice)
+				o.Alerts = Defaults(target, o.Window.Period(), slice)
 				if len(o.Alerts) != 5 {
 					t.Fatalf("%s of %v at %v: %d alerts", method, slice, target, len(o.Alerts))
 				}
@@ -75,7 +75,7 @@ func TestSliceAlertsFire(t *testing.T) {
 func TestSlicesAsPlanned(t *testing.T) {
 	o := testObjective(0.9)
 	o.Method, o.SliceTarget, o.Slice, o.Window.Count = Timeslices, 0.95, 5*time.Minute, 28
-	o.Alerts = SliceDefaults(o.Target, o.Window.Period(), o.Slice)
+	o.Alerts = Defaults(o.Target, o.Window.Period(), o.Slice)
 	c := newClient(o)
 	bad := 0
 	for m := start; m < start+2*1440; m++ {
@@ -101,7 +101,7 @@ func TestSlicesAsPlanned(t *testing.T) {
 // longer than the objective's own, however short that is.
 func TestDefaultPages(t *testing.T) {
 	for _, period := range []time.Duration{time.Minute, 5 * time.Minute, time.Hour, 8 * time.Hour, 24 * time.Hour, 7 * 24 * time.Hour, 28 * 24 * time.Hour, 366 * 24 * time.Hour} {
-		for _, a := range Defaults(0.99, period) {
+		for _, a := range Defaults(0.99, period, 0) {
 			if a.Severity == verdict.SeverityPage && a.Form == FormBurn && a.Threshold < 1 || a.Long > period || a.Short > a.Long || a.Form != FormTrickle && a.Short < time.Minute {
 				t.Errorf("%v: %+v", period, a)
 			}
@@ -116,7 +116,7 @@ func TestSlicesBadByTurns(t *testing.T) {
 	for _, turns := range []bool{true, false} {
 		o := testObjective(0.99)
 		o.Method, o.SliceTarget, o.Slice, o.Window.Count = Timeslices, 0.95, time.Minute, 28
-		o.Alerts = SliceDefaults(o.Target, o.Window.Period(), o.Slice)
+		o.Alerts = Defaults(o.Target, o.Window.Period(), o.Slice)
 		c := newClient(o)
 		paged := false
 		for m := start; m < start+240; m++ {
