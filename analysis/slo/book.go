@@ -77,6 +77,8 @@ type Group struct {
 	Sessions Series // of the app, whether or not they have anything to count
 	Failing  []Client
 	Detector Detector
+
+	slices sliceSums
 }
 
 // Client is a session, or a user, of which something is bad, and when last.
@@ -189,15 +191,15 @@ func (b *Book) Advance(now int64) {
 // compact is done once an hour of receive time.
 func (b *Book) compact(now int32) {
 	o := &b.Objective
-	fine := int32(fineHorizon)
-	if o.Method != Occurrences { // slices are judged from their minutes
-		fine = minutes(o.Window.Period()) + minutes(o.Lateness) + 1440
-	}
 	keep := minutes(o.Window.Period())
 	if !o.Window.Rolling {
 		keep += keep / 10 // a quarter has up to 92 days, a year 366
 	}
 	keep = max(keep, minutes(o.longest())) + minutes(o.Lateness) + 1440
+	fine := int32(fineHorizon)
+	if o.Method != Occurrences { // slices are judged from their minutes
+		fine = keep
+	}
 	if o.usual() {
 		keep = max(keep, usualWeeks*week+minutes(o.longest())+1440)
 	}

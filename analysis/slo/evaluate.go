@@ -179,11 +179,11 @@ func (b *Book) data(g *Group, f *frame, q Question) verdict.Data {
 // slices fills in a budget that is counted in slices of time.
 func (b *Book) slices(bg *verdict.Budget, g *Group, f *frame) {
 	o := &b.Objective
-	c := b.sliced(g, f.budget, f.to)
+	c := g.sliced(o, minutes(o.Slice), b.phase(f), f.budget, f.to)
 	if o.Method == RatioTimeslices {
 		bg.Total, bg.Bad = c.seen, 0
 		bg.Allowed = o.allowed(c.seen)
-		bg.Remaining = remaining(c.missing, bg.Allowed)
+		bg.Remaining = remaining(c.short(), bg.Allowed)
 		return
 	}
 	// The budget is that of the whole window, of which a calendar one has a part
@@ -194,42 +194,6 @@ func (b *Book) slices(bg *verdict.Budget, g *Group, f *frame) {
 	}
 	bg.Total, bg.Bad, bg.Allowed = c.total, c.bad, o.allowed(whole)
 	bg.Remaining = remaining(float64(c.bad), bg.Allowed)
-}
-
-// sliceCounts counts slices of time.
-type sliceCounts struct {
-	total, bad int64
-	seen       int64   // those with units
-	missing    float64 // sum over those of the share of bad units
-	failed     Counts  // units of the bad ones
-}
-
-// sliced counts the slices that are over in [from, to). Those of a rolling window
-// begin at whole slices since 1970, those of a calendar window at its start.
-func (b *Book) sliced(g *Group, from, to int32) (c sliceCounts) {
-	o := &b.Objective
-	step := minutes(o.Slice)
-	if o.Window.Rolling {
-		from += mod(-from, step)
-	}
-	last := g.Units.upTo(from)
-	for at := from; at+step <= to; at += step {
-		until := g.Units.upTo(at + step)
-		units := until.minus(last)
-		last = until
-		c.total++
-		if units.Total <= 0 {
-			continue
-		}
-		c.seen++
-		share := float64(units.Bad) / float64(units.Total)
-		c.missing += share
-		if 1-share < o.SliceTarget {
-			c.bad++
-			c.failed = c.failed.plus(units)
-		}
-	}
-	return c
 }
 
 // rate returns a share in budgets.
@@ -297,40 +261,57 @@ func (b *Book) burnSlices(out *verdict.Burn, a *Alert, g *Group, f *frame) {
 	from := f.to - minutes(a.Long)
 	long := g.Units.Sum(from, f.to)
 	out.Bad, out.Total = long.Bad, long.Total
-	l, c := b.sliceRate(g, minutes(a.Long), f.to)
-	s, _ := b.sliceRate(g, minutes(a.Short), f.to)
+	l, c := b.sliceRate(g, minutes(a.Long), f)
+	s, _ := b.sliceRate(g, minutes(a.Short), f)
 	out.LongRate, out.ShortRate = verdict.Bound(l), verdict.Bound(s)
 	if long.Capped <= 0 || !(l >= a.Threshold && s >= a.Threshold) {
 		return
 	}
-	out.Enough = b.many(g, long, from) && (evident(long, b.Objective.unitBudget()) || b.evidentSlices(c))
+	out.Enough = b.many(g, long, from) && (evident(long, b.Objective.unitBudget()) || b.evidentSlices(g, c, minutes(a.Long), f))
 	out.Burning = out.Enough
 }
 
-// evidentSlices reports whether the bad slices of some are evidence by themselves that
-// more of their units are bad than a good slice may have: what is bad for some slices
-// and not for others is little of all units. That those slices were picked for being bad
-// is paid for by the number of ways to pick as many (union bound).
-func (b *Book) evidentSlices(c sliceCounts) bool {
+// evidentSlices reports whether the slices of a window are evidence by themselves that
+// more of their units are bad than may be: what is bad for some slices and not for others
+// is little of all units. That bad slices were picked for being bad is paid for by the
+// number of ways to pick as many (union bound).
+func (b *Book) evidentSlices(g *Group, c sliceCounts, length int32, f *frame) bool {
 	o := &b.Objective
-	return o.Method == Timeslices &&
-		surprise(c.failed.Total, min(c.failed.Capped, c.failed.Total), min(o.unitBudget(), mostNull)) > logChoose(c.total, c.bad)+math.Log(float64(c.total))-math.Log(evidenceAlpha)
+	if o.Method == RatioTimeslices {
+		from, to := b.sliceWindow(length, f)
+		return g.evidentShares(o, minutes(o.Slice), b.phase(f), from, to)
+	}
+	return surprise(c.failed.Total, min(c.failed.Capped, c.failed.Total), min(o.unitBudget(), mostNull)) > logChoose(c.total, c.bad)+math.Log(float64(c.total))-math.Log(evidenceAlpha)
+}
+
+// phase is a minute at which a slice begins: those of a rolling window begin at whole
+// slices since 1970, those of a calendar window at its start.
+func (b *Book) phase(f *frame) int32 {
+	if b.Objective.Window.Rolling {
+		return 0
+	}
+	return f.budget
+}
+
+// sliceWindow returns the window of some minutes that ends with the last slice that is
+// over: one that ended at any minute would have a slice less at most of them, and one of
+// a single slice none.
+func (b *Book) sliceWindow(length int32, f *frame) (from, to int32) {
+	to = f.to - mod(f.to-b.phase(f), minutes(b.Objective.Slice))
+	return to - length, to
 }
 
 // sliceRate returns in budgets how many of the slices of a window are bad, or, of
-// RatioTimeslices, how much of them is on the mean. NaN: there is none to tell. A
-// rolling window of some minutes ends with the last slice that is over: one that ended
-// at any minute would have a slice less at most of them, and one of a single slice none.
-// The slices are returned, too.
-func (b *Book) sliceRate(g *Group, length, to int32) (float64, sliceCounts) {
-	if b.Objective.Window.Rolling {
-		to -= mod(to, minutes(b.Objective.Slice))
+// RatioTimeslices, how much of them is on the mean. NaN: there is none to tell. The
+// slices are returned, too.
+func (b *Book) sliceRate(g *Group, length int32, f *frame) (float64, sliceCounts) {
+	o := &b.Objective
+	from, to := b.sliceWindow(length, f)
+	c := g.sliced(o, minutes(o.Slice), b.phase(f), from, to)
+	if o.Method == RatioTimeslices {
+		return c.short() / float64(c.seen) / o.Budget(), c
 	}
-	c := b.sliced(g, to-length, to)
-	if b.Objective.Method == RatioTimeslices {
-		return c.missing / float64(c.seen) / b.Objective.Budget(), c
-	}
-	return float64(c.bad) / float64(c.total) / b.Objective.Budget(), c
+	return float64(c.bad) / float64(c.total) / o.Budget(), c
 }
 
 // recent are the windows, in minutes, of which the first one that holds enough

@@ -43,10 +43,13 @@ type Series struct {
 	Base   Counts
 	Coarse []Bucket // quarters before Cut
 	Fine   []Bucket // minutes from Cut on
+
+	changed int32 // the first minute that was added to since [sliceSums] last looked; 0: all may be
 }
 
 // Add counts units of a minute.
 func (s *Series) Add(at int32, c Counts) {
+	s.changed = min(s.changed, at)
 	if at < s.Cut {
 		add(&s.Coarse, at-mod(at, quarter), c, s.Base)
 		for i := range s.Fine {

@@ -315,3 +315,56 @@ func BenchmarkEvaluate(b *testing.B) {
 		b.Fatalf("%d evaluations", n)
 	}
 }
+
+// BenchmarkEvaluateSlices evaluates 1,000 series of objectives in slices of a minute over
+// 28 days, with units in all of them and ten minutes later in each evaluation: sums
+// are kept, and made again for what was late.
+func BenchmarkEvaluateSlices(b *testing.B) {
+	const books, groups, window = 10, 99, 28 * 1440
+	all := make([]*Book, books)
+	for i := range all {
+		o := testObjective(0.99)
+		o.Method, o.SliceTarget, o.Slice, o.Window.Count = Timeslices, 0.95, time.Minute, 28
+		o.Alerts = Defaults(o.Target, o.Window.Period(), o.Slice)
+		o.GroupBy = "release"
+		k := NewBook(o, 0)
+		k.Cohorts = append(k.Cohorts, &Cohort{})
+		for g := range groups {
+			k.group(fmt.Sprint("1.", g))
+		}
+		for _, group := range append([]*Group{&k.All}, k.Groups...) {
+			group.Units.Cut = start
+			for at := start; at < start+window; at++ {
+				group.Units.Add(at, Counts{Total: 20, Bad: 1, Capped: 1})
+			}
+		}
+		all[i] = k
+	}
+	b.ReportAllocs()
+	now, n := start+window, 0
+	evaluate := func() {
+		now++
+		for _, k := range all {
+			if err := k.Evaluate("t", Question{At: int64(now) * 60_000}, func(*verdict.SLOState) { n++ }); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+	evaluate()
+	n = 0
+	for b.Loop() {
+		b.StopTimer()
+		for _, k := range all {
+			for _, group := range append([]*Group{&k.All}, k.Groups...) {
+				group.Units.Add(now, Counts{Total: 20, Bad: 1, Capped: 1})
+				group.Units.Add(now-10, Counts{Total: 1})
+			}
+		}
+		b.StartTimer()
+		evaluate()
+	}
+	b.ReportMetric(10*float64(b.Elapsed().Milliseconds())/float64(b.N), "ms/10,000-series")
+	if n != b.N*books*(groups+1) {
+		b.Fatalf("%d evaluations", n)
+	}
+}

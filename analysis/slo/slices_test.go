@@ -164,3 +164,125 @@ func TestSlicesByChance(t *testing.T) {
 		t.Errorf("%d times", found)
 	}
 }
+
+// TestSliceSums holds what is kept from evaluation to evaluation against what a group
+// that keeps nothing says, over random histories with late units, units that move away,
+// minutes that are forgotten, windows of all lengths and objectives that are changed.
+func TestSliceSums(t *testing.T) {
+	asked, reused := 0, 0
+	for h := range 200 {
+		r := rand.New(rand.NewPCG(uint64(h), 21))
+		o := testObjective(0.9)
+		o.SliceTarget = 0.8
+		step := []int32{1, 2, 7, 60, 1440}[r.IntN(5)]
+		phase := int32(r.IntN(3)) * 5
+		var g Group
+		now := start
+		for range 120 {
+			now += int32(r.IntN(int(step) * 12))
+			for range r.IntN(20) {
+				at := now - int32(r.ExpFloat64()*float64(r.IntN(int(step)*20)+1))
+				c := Counts{Total: int64(r.IntN(5)), Bad: int64(r.IntN(2))}
+				switch at = max(at, g.Units.Cut); {
+				case c.Bad > c.Total:
+				case c.Bad == 1 && r.IntN(3) == 0 && g.Units.Sum(at, at+1).Total > 0: // it fails, elsewhere
+					g.Units.Add(at, Counts{Total: -1})
+					g.Units.Add(now, Counts{1, 1, 1})
+				default:
+					g.Units.Add(at, c)
+				}
+			}
+			if r.IntN(10) == 0 {
+				g.Units.Compact(now-400*step, now-500*step)
+			}
+			if r.IntN(30) == 0 {
+				o.SliceTarget = r.Float64()
+			}
+			for range 3 {
+				from := max(now-int32(r.IntN(300*int(step))), g.Units.Cut)
+				to := from + int32(r.IntN(int(now+step-from)))
+				kept := len(g.slices.sums)
+				fresh := Group{Units: Series{Cut: g.Units.Cut, Base: g.Units.Base, Coarse: g.Units.Coarse, Fine: g.Units.Fine}}
+				got, want := g.sliced(&o, step, phase, from, to), fresh.sliced(&o, step, phase, from, to)
+				if got != want {
+					t.Fatalf("history %d, slices of %d in [%d, %d): %+v, want %+v", h, step, from, to, got, want)
+				}
+				asked++
+				if kept > 1 && len(g.slices.sums) >= kept {
+					reused++
+				}
+			}
+		}
+	}
+	if reused < asked/4 {
+		t.Errorf("of %d windows %d found sums: nothing is shown", asked, reused)
+	}
+}
+
+// TestQuietSlicesCount has most slices hold one unit, which is bad, and a few hold
+// thousands, which are good: of RatioTimeslices they weigh the same, so that the budget
+// burns, and though few of all units are bad that is evidence.
+func TestQuietSlicesCount(t *testing.T) {
+	for _, broken := range []bool{true, false} {
+		o := testObjective(0.99)
+		o.Method, o.Slice, o.Window.Count = RatioTimeslices, time.Minute, 28
+		o.Alerts = Defaults(o.Target, o.Window.Period(), o.Slice)
+		c := newClient(o)
+		r := rand.New(rand.NewPCG(2, 2))
+		paged := false
+		for m := start; m < start+180; m++ {
+			if m%6 == 0 {
+				for range 3000 {
+					c.see(m, false)
+				}
+			} else {
+				c.see(m, broken && r.IntN(4) > 0 || r.IntN(100) == 0)
+			}
+			c.Advance(int64(m+1) * 60_000)
+			if err := c.Evaluate("t", Question{At: int64(m+1) * 60_000}, func(s *verdict.SLOState) {
+				paged = paged || s.Alerts[0].Burning
+			}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if paged != broken {
+			t.Errorf("broken %v: paged %v", broken, paged)
+		}
+	}
+}
+
+// TestSharesByChance asks for evidence in windows of slices of very different sizes
+// whose units are bad just as often as they may be: it is found no more often than its
+// bound says, at a level at which chance finds some.
+func TestSharesByChance(t *testing.T) {
+	r := rand.New(rand.NewPCG(8, 8))
+	const runs, alpha, p = 20_000, 0.01, 0.02
+	found := 0
+	for range runs {
+		e := sliceShares{by: map[int64]int64{}}
+		for range 60 {
+			n, bad := []int64{1, 2, 5, 19, 63}[r.IntN(5)], int64(0)
+			for range n {
+				if r.Float64() < p {
+					bad++
+				}
+			}
+			e.add(Counts{n, bad, bad})
+		}
+		if e.surprise(p) > -math.Log(alpha) {
+			found++
+		}
+	}
+	t.Logf("%d of %d", found, runs)
+	if found == 0 || found > runs*alpha {
+		t.Errorf("found in %d of %d: want some, and at most %v", found, runs, runs*alpha)
+	}
+	// With slices of one size the bound is that of their units together.
+	e := sliceShares{by: map[int64]int64{}}
+	for k := range int64(60) {
+		e.add(Counts{8, k % 3, k % 3})
+	}
+	if got, want := e.surprise(p), surprise(480, 60, p); math.Abs(got-want) > 1e-6 {
+		t.Errorf("surprise %v, want %v", got, want)
+	}
+}
