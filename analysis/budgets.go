@@ -84,7 +84,7 @@ func withheldWhy(s *verdict.SLOState) string {
 // budgetSays says what is left of a budget that keeps something back, and what its
 // policy asks for then.
 func budgetSays(s *verdict.SLOState) string {
-	left := fmt.Sprintf("%.3g %% of the error budget of %s is left, and its policy ", 100*float64(s.Budget.Remaining), s.SLO)
+	left := fmt.Sprintf("%s of the error budget of %s is left, and its policy ", s.Budget.Left(), s.SLO)
 	if s.Action == verdict.Freeze {
 		return left + "says freeze"
 	}

@@ -100,7 +100,7 @@ func New(s Settings, do webhook.Client, now func() time.Time) (*Tool, error) {
 	if s.Kind == "gitlab" && s.Report == "flag" && s.Flag == "" {
 		faults = append(faults, errors.New("flag: absent: want the one that a rollback turns off, or report: status"))
 	}
-	if s.Kind == "github" && strings.Count(s.Repository, "/") != 1 {
+	if s.Kind == "github" && s.Repository != "" && strings.Count(s.Repository, "/") != 1 {
 		faults = append(faults, fmt.Errorf("repository: %q: want OWNER/NAME", s.Repository))
 	}
 	if s.Ref == "" {

@@ -226,6 +226,9 @@ func TestSettings(t *testing.T) {
 			t.Errorf("%s: %v holds the token", name, err)
 		}
 	}
+	if _, err := New(Settings{Kind: "github", Token: "t"}, http.DefaultClient, nil); err == nil || err.Error() != "repository: absent: github needs it" {
+		t.Errorf("without a repository: %v", err)
+	}
 	var status *StatusError
 	if err := error(&StatusError{500, "GET /"}); !errors.As(err, &status) || err.Error() != "GET /: status 500" {
 		t.Error(err)

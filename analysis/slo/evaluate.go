@@ -405,7 +405,7 @@ func sentence(s *verdict.SLOState, o *Objective) string {
 	case s.Data == verdict.NoTraffic:
 		return of + ": no traffic in the last hour."
 	case s.Action != verdict.Allow:
-		return fmt.Sprintf("%s: %.1f %% of the error budget is left; the policy says %s.", of, 100*float64(s.Budget.Remaining), s.Action)
+		return fmt.Sprintf("%s: %s of the error budget is left; the policy says %s.", of, s.Budget.Left(), s.Action)
 	}
 	return of + ": within its budget."
 }

@@ -2,6 +2,7 @@ package verdict
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"time"
 )
@@ -139,6 +140,19 @@ type Budget struct {
 	// Restated is what came later than the objective's allowed lateness, since the
 	// objective began, as units: history was corrected by as much.
 	Restated Restated `json:"restated"`
+}
+
+// Left says what is left of the budget, in per cent: below 0 where more than all of it
+// was spent, "-" where that is not known.
+func (b *Budget) Left() string {
+	x := 100 * float64(b.Remaining)
+	switch {
+	case math.IsNaN(x) || math.IsInf(x, 0):
+		return "-"
+	case math.Abs(x) >= 1000:
+		return fmt.Sprintf("%.0f %%", x)
+	}
+	return fmt.Sprintf("%.1f %%", x)
 }
 
 // Restated counts late units.

@@ -92,6 +92,10 @@ func TestGate(t *testing.T) {
 	want("GET", execution("r1"), "", 200, `"score":85`) // no time to wait was given
 	want("POST", flag+"/ofrep/v1/evaluate/flags/serin.release.r1.enabled", `{}`, 200, `"value":true`)
 	want("POST", flag+"/ofrep/v1/evaluate/flags/other", `{}`, 404, "FLAG_NOT_FOUND")
+	want("POST", flag+"/ofrep/v1/evaluate/flags/other", `{`, 400, "PARSE_ERROR", `"key":"other"`)
+	for body, status := range map[string]int{`{"context":{"targetingKey":"u"}}`: 200, ``: 200, `{"context":`: 400, `[]`: 400, `"x"`: 400, `{"context":[1]}`: 400, `{} {}`: 400} {
+		want("POST", flag+"/ofrep/v1/evaluate/flags", body, status)
+	}
 	want("GET", gate+"?stage=1", "", 200, `"decision":"hold"`, "stage 0 of 0 to 1 is under way")
 	// One scope is not the other, and what is no capability is a hold.
 	want("POST", gate+"/ofrep/v1/evaluate/flags", `{}`, 404)

@@ -80,7 +80,7 @@ func printStates(w io.Writer, states []verdict.SLOState) error {
 		if s.Incident != nil {
 			incident = s.Incident.Severity + ": " + strings.Join(s.Incident.Alerts, ", ")
 		}
-		fmt.Fprintf(t, "%s\t%s\t%.4g %%\t%d of %d\t%s\t%s\t%s\t%s\t\n", s.SLO, s.Group, 100*s.Target, s.Budget.Bad, s.Budget.Total, percent(s.Budget.Remaining), s.Data, s.Action, incident)
+		fmt.Fprintf(t, "%s\t%s\t%.4g %%\t%d of %d\t%s\t%s\t%s\t%s\t\n", s.SLO, s.Group, 100*s.Target, s.Budget.Bad, s.Budget.Total, s.Budget.Left(), s.Data, s.Action, incident)
 	}
 	return t.Flush()
 }

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -308,8 +309,29 @@ func ofrepPreflight(w http.ResponseWriter, _ *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
+// ofrepFault says what is wrong with the body of an evaluation, which is a JSON object
+// whose context, an object as well, no value depends on. No body at all is none that is wrong.
+func ofrepFault(w http.ResponseWriter, r *http.Request) (e gate.Evaluation, bad bool) {
+	var body struct {
+		Context *map[string]json.RawMessage `json:"context"`
+	}
+	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	switch {
+	case err != nil:
+		return gate.Evaluation{ErrorCode: "PARSE_ERROR", ErrorDetails: fmt.Sprintf("body: %v", err)}, true
+	case len(bytes.TrimSpace(data)) > 0 && json.Unmarshal(data, &body) != nil:
+		return gate.Evaluation{ErrorCode: "PARSE_ERROR", ErrorDetails: `body: want a JSON object such as {"context":{"targetingKey":"u1"}}`}, true
+	}
+	return e, false
+}
+
 func (a *API) ofrepOne(w http.ResponseWriter, r *http.Request) {
 	cross(w)
+	if e, bad := ofrepFault(w, r); bad {
+		e.Key = r.PathValue("key")
+		a.told(write(w, http.StatusBadRequest, e))
+		return
+	}
 	s, k := a.standing(r, tenant.ScopeFlag, nil)
 	key := r.PathValue("key")
 	if k.Rollout == "" || key != gate.Flag(k.Rollout) {
@@ -352,6 +374,10 @@ func matches(values []string, tag string) bool {
 // value the status is an error, so that the client goes on with what it knows.
 func (a *API) ofrepAll(w http.ResponseWriter, r *http.Request) {
 	cross(w)
+	if e, bad := ofrepFault(w, r); bad {
+		a.told(write(w, http.StatusBadRequest, map[string]string{"errorCode": e.ErrorCode, "errorDetails": e.ErrorDetails}))
+		return
+	}
 	s, k := a.standing(r, tenant.ScopeFlag, nil)
 	e, ok := gate.OFREP(k.Rollout, s)
 	if !ok {
