@@ -212,3 +212,20 @@ func TestNames(t *testing.T) {
 		t.Error("names")
 	}
 }
+
+// TestOneBodyIsOneWord: a body of a protocol without numbers is several beacons,
+// which come at once. A session that said no more than that has fallen silent.
+func TestOneBodyIsOneWord(t *testing.T) {
+	table := NewTable()
+	for i := range uint32(3) {
+		table.Admit(key, event.Unordered+i, 1000)
+	}
+	s, _ := table.Admit(key, event.Unordered, 1000)
+	if s.Beacons != 1 || s.Spoke != 0 {
+		t.Errorf("three beacons of one body count as %d, the second at %d", s.Beacons, s.Spoke)
+	}
+	s, _ = table.Admit(key, event.Unordered+7, 2000)
+	if s.Beacons != 2 || s.Spoke != 2000 {
+		t.Errorf("with another body they count as %d, the second at %d, want 2 at 2000", s.Beacons, s.Spoke)
+	}
+}

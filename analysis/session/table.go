@@ -178,10 +178,14 @@ func (t *Table) Admit(k Key, seq uint32, received int64) (*Session, Admission) {
 	default:
 		s.Sparse = append(s.Sparse, seq)
 	}
-	s.Last = max(s.Last, received)
-	if s.Beacons++; s.Beacons == 2 {
-		s.Spoke = received
+	// One body of a protocol without numbers is several beacons where it tells of
+	// several pages. They came at once, and are no sign of life after the first.
+	if seq < event.Unordered || first || received != s.Last {
+		if s.Beacons++; s.Beacons == 2 {
+			s.Spoke = received
+		}
 	}
+	s.Last = max(s.Last, received)
 	if first {
 		return s, First
 	}
