@@ -37,6 +37,10 @@ func Deflated(r *dialect.Request) bool { return forwarded(r, "dd-evp-encoding") 
 // Decode decodes one body.
 func Decode(r *dialect.Request) (dialect.Result, error) {
 	d := decoder{b: dialect.NewBuilder(r), r: r}
+	if other := track(r); other != "" {
+		d.b.Ignore(other)
+		return d.b.Result(), nil
+	}
 	lines := bytes.SplitN(r.Body, []byte("\n"), maxLines+1)
 	if len(lines) > maxLines {
 		return dialect.Result{}, &dialect.Error{Reason: event.ReasonCount, Field: "body", Value: "more", Want: fmt.Sprintf("at most %d lines", maxLines)}
@@ -57,12 +61,29 @@ func Decode(r *dialect.Request) (dialect.Result, error) {
 		good = true
 		d.line(v)
 	}
+	for _, v := range d.views {
+		d.view(v)
+	}
 	return d.b.Result(), nil
 }
 
+// track returns what a body of another of the SDK's tracks holds, all of which go
+// through one proxy: segments of session replay, profiles, logs. They are not
+// events, and replays not even JSON.
+func track(r *dialect.Request) string {
+	path, _, _ := strings.Cut(r.Query("ddforward"), "?")
+	name, ok := strings.CutPrefix(path, "/api/v2/")
+	if !ok || name == "rum" {
+		return ""
+	}
+	return name
+}
+
 type decoder struct {
-	b *dialect.Builder
-	r *dialect.Request
+	b     *dialect.Builder
+	r     *dialect.Request
+	views []*fastjson.Value // the newest version of each
+	whole dialect.Source    // the newest that named a release
 }
 
 func (d *decoder) source(v *fastjson.Value) dialect.Source {
@@ -95,6 +116,9 @@ func (d *decoder) source(v *fastjson.Value) dialect.Source {
 	dialect.Agent(&s.Ctx, d.r.Header["user-agent"])
 	s.Ctx.Network = dialect.Text(v, "connectivity", "effective_type")
 	s.Ctx.Page = dialect.Path(dialect.Text(v, "view", "url"))
+	if s.Release != "" {
+		d.whole = s
+	}
 	return s
 }
 
@@ -108,8 +132,8 @@ func (d *decoder) line(v *fastjson.Value) {
 	s, at := d.source(v), dialect.Time(v, "date")
 	kind := dialect.Text(v, "type")
 	switch kind {
-	case "view":
-		d.view(s, v, at)
+	case "view", "view_update":
+		d.keep(v)
 	case "error":
 		e := event.One{Kind: event.Error, Name: dialect.Text(v, "error", "type"), Time: at, Message: dialect.Text(v, "error", "message"), Stack: dialect.Text(v, "error", "stack")}
 		if v.GetBool("error", "is_crash") {
@@ -120,9 +144,12 @@ func (d *decoder) line(v *fastjson.Value) {
 		d.b.Add(s, e)
 	case "resource":
 		ms, ok := nanos(v, "resource", "duration")
+		// A status of 0 is no answer. None at all is a request that the SDK did not
+		// see begin, such as one from before it, and whose answer it may not read.
 		target, status := dialect.Text(v, "resource", "url"), v.GetInt("resource", "status_code")
+		unanswered := v.Exists("resource", "status_code") && status == 0
 		if t := dialect.Text(v, "resource", "type"); t == "fetch" || t == "xhr" {
-			d.b.Add(s, d.r.RequestEvent(dialect.Text(v, "resource", "method"), target, status, status == 0, ms, at))
+			d.b.Add(s, d.r.RequestEvent(dialect.Text(v, "resource", "method"), target, status, unanswered, ms, at))
 			return
 		}
 		d.b.Add(s, event.One{Kind: event.Resource, Name: dialect.Path(target), Time: at, Value: ms, HasVal: ok, Unit: "ms",
@@ -138,6 +165,11 @@ func (d *decoder) line(v *fastjson.Value) {
 		d.b.Add(s, event.One{Kind: event.Event, Name: name, Time: at, Attrs: append([]event.Attr{dialect.TextAttr("action", dialect.Text(v, "action", "type"))}, d.r.Attrs(v.Get("context"), event.MaxAttrs-1)...)})
 	case "vital":
 		ms, ok := nanos(v, "vital", "duration")
+		if !ok { // a step of an operation
+			d.b.Add(s, event.One{Kind: event.Event, Name: dialect.Text(v, "vital", "name"), Time: at, Attrs: []event.Attr{
+				dialect.TextAttr("step", dialect.Text(v, "vital", "step_type")), dialect.TextAttr("failure", dialect.Text(v, "vital", "failure_reason"))}})
+			return
+		}
 		d.b.Add(s, event.One{Kind: event.Metric, Name: dialect.Text(v, "vital", "name"), Time: at, Value: ms, HasVal: ok, Unit: "ms"})
 	default:
 		d.b.Ignore(kind)
@@ -149,21 +181,45 @@ var viewVitals = []struct{ vital, key string }{
 	{"LCP", "largest_contentful_paint"}, {"INP", "interaction_to_next_paint"}, {"FCP", "first_contentful_paint"}, {"TTFB", "first_byte"}, {"FID", "first_input_delay"},
 }
 
-// view takes one version of a view. Its events carry the view's id and
-// version; a vital that grew is told again, and the session fails it once.
-func (d *decoder) view(s dialect.Source, v *fastjson.Value, at int64) {
-	id, version := dialect.TextAttr("view", dialect.Text(v, "view", "id")), event.Attr{Key: "version", Num: true, Number: v.GetFloat64("_dd", "document_version")}
-	if version.Number <= 1 {
-		d.b.Add(s, event.One{Kind: event.View, Name: s.Ctx.Page, Time: at, Attrs: []event.Attr{id}})
+// keep keeps a version of a view until the body ends, unless there is a newer one
+// of the same view.
+func (d *decoder) keep(v *fastjson.Value) {
+	id := dialect.Text(v, "view", "id")
+	for i, other := range d.views {
+		if dialect.Text(other, "view", "id") == id && id != "" {
+			if v.GetFloat64("_dd", "document_version") >= other.GetFloat64("_dd", "document_version") {
+				d.views[i] = v
+			}
+			return
+		}
+	}
+	d.views = append(d.views, v)
+}
+
+// view takes a view as its newest version has it. The SDK sends what it has every
+// 30 s, and of what changed meanwhile the last version alone, so that the first one
+// need never come: each version tells of the view, and of each vital by its
+// present value, and what was told before counts once. An update has only what
+// changed since the version before.
+func (d *decoder) view(v *fastjson.Value) {
+	s, at := d.source(v), dialect.Time(v, "date")
+	if s.Release == "" && s.Session == d.whole.Session {
+		page := s.Ctx.Page
+		s = d.whole
+		s.Ctx.Page = page
+	}
+	id := d.r.List(dialect.TextAttr("view", dialect.Text(v, "view", "id")))
+	if dialect.Text(v, "type") == "view" {
+		d.b.Once(s, event.One{Kind: event.View, Name: s.Ctx.Page, Time: at, Attrs: id})
 	}
 	for _, m := range viewVitals {
 		if ms, ok := nanos(v, "view", m.key); ok {
-			e, _ := dialect.Vital(m.vital, ms, at, id, version)
-			d.b.Add(s, e)
+			e, _ := dialect.Vital(m.vital, ms, at, id...)
+			d.b.Once(s, e)
 		}
 	}
 	if f, ok := dialect.Number(v, "view", "cumulative_layout_shift"); ok {
-		e, _ := dialect.Vital("CLS", f, at, id, version)
-		d.b.Add(s, e)
+		e, _ := dialect.Vital("CLS", f, at, id...)
+		d.b.Once(s, e)
 	}
 }

@@ -181,27 +181,55 @@ func (b *Builder) Reject(reason event.Reason, field, value, want string) {
 // limits; a source that lacks what every beacon must have, and a value that
 // cannot be, reject the event.
 func (b *Builder) Add(s Source, e event.One) {
+	tenancy, ok := b.fit(&s, &e)
+	if !ok {
+		return
+	}
+	if len(b.res.Beacons) == 0 || s != b.last || len(b.res.Beacons[b.at].Events) == event.MaxEvents {
+		b.turn(&s, tenancy)
+	}
+	bc := &b.res.Beacons[b.at]
+	bc.Events = append(bc.Events, e)
+}
+
+// Once is [Builder.Add] for what a protocol tells again and again while it
+// holds: the event is a beacon of its own, whose number is a hash of nothing
+// else, so that it counts once however many bodies tell it.
+func (b *Builder) Once(s Source, e event.One) {
+	tenancy, ok := b.fit(&s, &e)
+	if !ok {
+		return
+	}
+	one := b.open(&s, tenancy)
+	one.Events = append(one.Events, e)
+	b.res.Beacons = append(b.res.Beacons, one)
+	b.m.add(&Source{}) // which no event has: nothing else comes into it
+}
+
+// fit holds an event against the limits, and returns its tenancy; false where
+// it was rejected.
+func (b *Builder) fit(s *Source, e *event.One) (event.Tenancy, bool) {
 	switch {
 	case s.Session == "":
 		b.Reject(event.ReasonMissing, "session", "", "the id of the session, on the item or its batch")
-		return
+		return 0, false
 	case b.req.App == "" && s.App == "":
 		b.Reject(event.ReasonMissing, "app", "", "the name of the app, in the body or bound to the key")
-		return
+		return 0, false
 	case s.Release == "":
 		b.Reject(event.ReasonMissing, "release", "", "the version of the app")
-		return
+		return 0, false
 	case e.HasVal && (math.IsNaN(e.Value) || math.Abs(e.Value) > event.MaxMagnitude):
 		b.Reject(event.ReasonRange, e.Name, fmt.Sprint(e.Value), fmt.Sprintf("a number of at most %g", float64(event.MaxMagnitude)))
-		return
+		return 0, false
 	case e.HasVal && e.Value < 0 && e.Kind != event.Metric && e.Kind != event.Event:
 		b.Reject(event.ReasonRange, e.Name, fmt.Sprint(e.Value), "0 or more")
-		return
+		return 0, false
 	}
 	tenancy, err := event.ParseTenancy(s.Tenancy)
 	if err != nil {
 		b.Reject(event.ReasonName, "tenancy", s.Tenancy, "production, test, shadow or synthetic")
-		return
+		return 0, false
 	}
 	b.n++
 	if e.Time == 0 {
@@ -224,11 +252,7 @@ func (b *Builder) Add(s Source, e event.One) {
 			a.Num, a.Number, a.Text = false, 0, "not a number"
 		}
 	}
-	if len(b.res.Beacons) == 0 || s != b.last || len(b.res.Beacons[b.at].Events) == event.MaxEvents {
-		b.turn(&s, tenancy)
-	}
-	bc := &b.res.Beacons[b.at]
-	bc.Events = append(bc.Events, e)
+	return tenancy, true
 }
 
 // turn goes to the beacon of a source, or opens one where it has none with room.
