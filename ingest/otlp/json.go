@@ -17,12 +17,17 @@ var jsonNames = map[string]struct{ groups, scopes, records string }{
 	Metrics: {"resourceMetrics", "scopeMetrics", "metrics"},
 }
 
-func (d *decoder) jsonBody(v *fastjson.Value, signal string) {
-	for _, g := range v.GetArray(jsonNames[signal].groups) {
+func (d *decoder) jsonBody(v *fastjson.Value, signal string) error {
+	groups := jsonNames[signal].groups
+	if g := v.Get(groups); g != nil && g.Type() != fastjson.TypeArray && g.Type() != fastjson.TypeNull {
+		return &dialect.Error{Reason: event.ReasonType, Field: groups, Value: g.Type().String(), Want: "an array"}
+	}
+	for _, g := range v.GetArray(groups) {
 		d.resource = d.jsonAttrs(d.resource[:0], g.GetArray("resource", "attributes"))
 		d.base = d.source(d.resource)
 		d.jsonScopes(g, signal)
 	}
+	return nil
 }
 
 // jsonScopes takes the records of one resource, whose source is d.base.
@@ -102,6 +107,9 @@ func (d *decoder) jsonLog(v *fastjson.Value) {
 	r.name, r.body, r.start = d.r.Text(v, "eventName"), d.jsonValue(v.Get("body"), false).string(), jsonNano(v, "timeUnixNano")
 	r.severity, r.trace, r.hex = v.GetInt("severityNumber"), v.GetStringBytes("traceId"), true
 	r.attrs = d.jsonAttrs(r.attrs, v.GetArray("attributes"))
+	if list := v.GetArray("body", "kvlistValue", "values"); list != nil && (r.name != "" || r.attrs.has("event.name")) {
+		r.attrs, r.body = d.jsonAttrs(r.attrs, list), ""
+	}
 	if r.start == 0 {
 		r.start = jsonNano(v, "observedTimeUnixNano")
 	}

@@ -9,6 +9,7 @@
 package otlp
 
 import (
+	"bytes"
 	"encoding/hex"
 	"math"
 	"strconv"
@@ -85,8 +86,17 @@ type record struct {
 	hasValue bool
 }
 
-// traceID returns the id of the record's trace, in hexadecimal.
+// thrown reports whether the record tells of an exception, whatever it is called.
+func (r *record) thrown() bool {
+	return r.attrs.has("exception.type") || r.attrs.has("exception.message")
+}
+
+// traceID returns the id of the record's trace, in hexadecimal; empty for the id
+// of zeros, by which some exporters say that there is none.
 func (r *record) traceID() string {
+	if len(bytes.Trim(r.trace, "0\x00")) == 0 {
+		return ""
+	}
 	if r.hex {
 		return string(r.trace)
 	}

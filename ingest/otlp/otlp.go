@@ -50,7 +50,9 @@ func Decode(r *dialect.Request) (dialect.Result, error) {
 		if v.Type() != fastjson.TypeObject {
 			return dialect.Result{}, &dialect.Error{Reason: event.ReasonType, Field: "body", Value: v.Type().String(), Want: "an object"}
 		}
-		d.jsonBody(v, signal)
+		if err := d.jsonBody(v, signal); err != nil {
+			return dialect.Result{}, err
+		}
 	}
 	res := d.b.Result()
 	d.done()
@@ -183,6 +185,11 @@ const (
 func (d *decoder) who(r *record, of subject) dialect.Source {
 	s := d.base
 	refine(&s, r.attrs, of)
+	if of == ofView {
+		if u := r.attrs.get("url").string(); u != "" && !r.attrs.has("url.full") { // what the body of a view's event called it
+			s.Ctx.Page = dialect.Path(u)
+		}
+	}
 	if s.Session == "" {
 		s.Session = r.traceID()
 	}
@@ -282,6 +289,8 @@ func refinement(key string) (field, n int) {
 		return fieldScreen, 1
 	case "screen.name":
 		return fieldScreen, 2
+	case "app.navigation.destination.name":
+		return fieldScreen, 3
 	case "url.path":
 		return fieldPath, 1
 	case "http.request.method", "http.method":
@@ -308,8 +317,10 @@ func (d *decoder) log(r *record) {
 	}
 	of := ofEvent
 	switch name {
-	case "browser.navigation", "browser.page_view", "app.screen.view", "view":
+	case "browser.navigation", "browser.page_view", "app.screen.view", "app.navigation.complete", "view":
 		of = ofView
+	case "browser.resource_timing":
+		of = ofResource
 	}
 	s := d.who(r, of)
 	at := millis(r.start)
@@ -328,28 +339,53 @@ func (d *decoder) log(r *record) {
 		default:
 			d.b.Add(s, e)
 		}
-	case "app.crash", "device.crash":
+	case "app.crash", "device.crash", "metrickit.diagnostic.crash":
 		d.b.Add(s, d.exception(event.Crash, r, at))
-	case "app.anr", "device.anr":
+	case "app.anr", "device.anr", "metrickit.diagnostic.hang":
 		d.b.Add(s, d.exception(event.ANR, r, at))
 	case "app.jank":
-		period, ok := r.attrs.get("app.jank.period").float()
-		d.b.Add(s, event.One{Kind: event.LongTask, Name: "jank", Time: at, Value: period * 1000, HasVal: ok, Unit: "ms"})
+		d.jank(s, r, at)
 	case "app.start", "app.startup":
 		d.start(s, r.attrs, at, r)
 	case "":
-		if r.attrs.has("exception.type") || r.attrs.has("exception.message") {
+		if r.thrown() {
 			d.b.Add(s, d.exception(event.Error, r, at))
 			return
 		}
 		d.b.Add(s, event.One{Kind: event.Event, Name: event.NameLog, Time: at, Message: r.body})
+	case "browser.console":
+		d.b.Add(s, event.One{Kind: event.Event, Name: event.NameLog, Time: at, Message: r.body, Attrs: d.r.List(dialect.TextAttr("level", r.attrs.get("browser.console.method").string()))})
 	case "exception", "error", "browser.exception":
 		d.b.Add(s, d.exception(event.Error, r, at))
-	case "browser.navigation", "browser.page_view", "app.screen.view", "view":
+	case "browser.navigation", "browser.page_view", "app.screen.view", "app.navigation.complete", "view":
 		d.b.Add(s, event.One{Kind: event.View, Name: s.Ctx.Page, Time: at})
+	case "browser.resource_timing":
+		ms, ok := r.attrs.get("browser.resource_timing.duration").float()
+		d.b.Add(s, event.One{Kind: event.Resource, Name: dialect.Path(r.attrs.get("url.full").string()), Time: at, Value: ms, HasVal: ok, Unit: "ms",
+			Attrs: d.r.List(dialect.TextAttr("initiator", r.attrs.get("browser.resource_timing.initiator_type").string()))})
 	default:
+		if r.thrown() {
+			d.b.Add(s, d.exception(event.Error, r, at))
+			return
+		}
 		d.b.Add(s, event.One{Kind: event.Event, Name: name, Time: at, Message: r.body, Attrs: d.own(r.attrs)})
 	}
+}
+
+// jank takes a report that some frames took longer than a threshold within a
+// period: they lasted at least as long as that many thresholds.
+func (d *decoder) jank(s dialect.Source, r *record, at int64) {
+	ms, ok := r.attrs.get("app.jank.period").float()
+	ms *= 1000
+	frames, counted := r.attrs.get("app.jank.frame_count").float()
+	if least, known := r.attrs.get("app.jank.threshold").float(); counted && known {
+		ms, ok = frames*(least*1000), true
+	}
+	e := event.One{Kind: event.LongTask, Name: "jank", Time: at, Value: ms, HasVal: ok, Unit: "ms"}
+	if counted {
+		e.Attrs = d.r.List(event.Attr{Key: "frames", Num: true, Number: frames})
+	}
+	d.b.Add(s, e)
 }
 
 // start takes an app start, of which no convention is stable.

@@ -162,6 +162,7 @@ func (d *decoder) protoLog(msg []byte) bool {
 	r := &d.rec
 	r.reset()
 	var observed int64
+	var body []byte
 	for len(msg) > 0 {
 		num, b, n, rest, ok := field(msg)
 		if !ok {
@@ -178,8 +179,8 @@ func (d *decoder) protoLog(msg []byte) bool {
 			if !v.read(b) {
 				return false
 			}
-			body := d.kept(&v, false)
-			r.body = body.string()
+			text := d.kept(&v, false)
+			r.body, body = text.string(), b
 		case 6:
 			if !d.protoAttr(&r.attrs, b) {
 				return false
@@ -192,10 +193,37 @@ func (d *decoder) protoLog(msg []byte) bool {
 			r.name = d.m.Known(b)
 		}
 	}
+	if r.name != "" || r.attrs.has("event.name") {
+		if !d.protoBodyAttrs(r, body) {
+			return false
+		}
+	}
 	if r.start == 0 {
 		r.start = observed
 	}
 	d.record(Logs, r)
+	return true
+}
+
+// protoBodyAttrs takes the members of an event's body, if it is a map, as
+// attributes of the event: where conventions had what it says before they had
+// attributes.
+func (d *decoder) protoBodyAttrs(r *record, body []byte) bool {
+	for len(body) > 0 {
+		num, list, _, rest, ok := field(body)
+		if !ok {
+			return false
+		}
+		body = rest
+		for num == 6 && len(list) > 0 {
+			r.body = ""
+			inner, kv, _, more, ok := field(list)
+			if !ok || inner == 1 && !d.protoAttr(&r.attrs, kv) {
+				return false
+			}
+			list = more
+		}
+	}
 	return true
 }
 
