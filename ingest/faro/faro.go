@@ -46,15 +46,16 @@ func Decode(r *dialect.Request) (dialect.Result, error) {
 			Message: d.r.Text(l, "message"), Attrs: d.r.List(dialect.TextAttr("level", d.r.Text(l, "level")))})
 	}
 	if spans := v.Get("traces", "resourceSpans"); spans != nil {
-		otlp.Spans(d.b, r, spans, d.src)
+		otlp.Spans(d.b, r, spans, d.src, d.told)
 	}
 	return d.b.Result(), nil
 }
 
 type decoder struct {
-	b   *dialect.Builder
-	r   *dialect.Request
-	src dialect.Source
+	b    *dialect.Builder
+	r    *dialect.Request
+	src  dialect.Source
+	told map[string]bool // the spans of which an event says the same
 }
 
 func (d *decoder) source(meta *fastjson.Value) {
@@ -72,12 +73,15 @@ func (d *decoder) source(meta *fastjson.Value) {
 	if s.Session == "" {
 		s.Session = d.r.Header["x-faro-session-id"]
 	}
-	for _, key := range []string{"id", "username", "email"} {
+	for _, key := range []string{"id", "username", "email", "hash"} {
 		if s.User == "" {
 			s.User = d.r.Own(meta, "user", key)
 		}
 	}
 	s.Tenancy = d.r.Text(meta, "session", "attributes", "serin.tenancy")
+	if s.Tenancy == "" && meta.GetBool("k6", "isK6Browser") {
+		s.Tenancy = event.Synthetic.String()
+	}
 	dialect.Agent(&s.Ctx, d.r.Text(meta, "browser", "userAgent"))
 	if s.Ctx.Browser == "" && meta.Get("browser") != nil {
 		major, _, _ := strings.Cut(d.r.Text(meta, "browser", "version"), ".")
@@ -89,7 +93,10 @@ func (d *decoder) source(meta *fastjson.Value) {
 		s.Ctx.OS = strings.TrimSpace(d.r.Text(meta, "os", "name") + " " + d.r.Text(meta, "os", "version"))
 	}
 	if s.Ctx.Platform == "" {
-		s.Ctx.Platform = strings.ToLower(d.r.Text(meta, "os", "name"))
+		s.Ctx.Platform = strings.Replace(strings.ToLower(d.r.Text(meta, "os", "name")), "ipados", "ios", 1)
+		if s.Ctx.Platform == "android" || s.Ctx.Platform == "ios" {
+			s.Ctx.Device = "mobile"
+		}
 	}
 	s.Ctx.Page = dialect.Path(d.r.Text(meta, "page", "url"))
 	if view := d.r.Text(meta, "view", "name"); view != "" && view != "default" {
@@ -122,8 +129,40 @@ func (d *decoder) event(e *fastjson.Value) {
 	case "app_startup":
 		d.start(attrs, at)
 	default:
+		if strings.HasPrefix(name, "faro.tracing.") && d.traced(e, attrs, at) {
+			return
+		}
 		d.b.Add(d.src, event.One{Kind: event.Event, Name: name, Time: at, Attrs: d.r.Attrs(attrs, event.MaxAttrs)})
 	}
+}
+
+// traced takes an event that tells of a request: where there are traces it says
+// what a span of the same body says, and the mobile SDKs send it alone.
+func (d *decoder) traced(e, attrs *fastjson.Value, at int64) bool {
+	first := func(keys ...string) string {
+		for _, key := range keys {
+			if text := d.r.Text(attrs, key); text != "" {
+				return text
+			}
+		}
+		return ""
+	}
+	method := first("http.method", "http.request.method")
+	if method == "" {
+		return false
+	}
+	code := first("http.status_code", "http.response.status_code")
+	status, _ := strconv.Atoi(code)
+	failed := status == 0 && (code != "" || first("http.error", "error.type") != "")
+	ns, _ := dialect.Number(attrs, "duration_ns")
+	d.b.Add(d.src, d.r.RequestEvent(method, first("http.url", "url.full"), status, failed, max(ns, 0)/1e6, at))
+	if id := dialect.Text(e, "trace", "span_id"); id != "" {
+		if d.told == nil {
+			d.told = map[string]bool{}
+		}
+		d.told[id] = true
+	}
+	return true
 }
 
 // start takes an app start; the React Native and the Flutter SDK name its
@@ -145,7 +184,9 @@ func (d *decoder) exception(e *fastjson.Value) {
 	one := event.One{Kind: event.Error, Name: name, Time: at, Message: message, Stack: d.r.Stack(e.GetArray("stacktrace", "frames"), false)}
 	src := d.src
 	switch {
-	case strings.EqualFold(name, "crash") && strings.HasPrefix(message, "ANR:"):
+	case strings.EqualFold(name, "crash") && strings.HasPrefix(message, "ANR:"),
+		strings.EqualFold(name, "ANR"), // React Native
+		name == "flutter_error" && strings.HasPrefix(message, "ANR (") && e.GetBool("fatal"): // Flutter
 		one.Kind = event.ANR
 	case strings.EqualFold(name, "crash"):
 		one.Kind = event.Crash

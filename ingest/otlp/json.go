@@ -122,6 +122,7 @@ func (d *decoder) jsonSpan(v *fastjson.Value) {
 	r.name, r.start, r.end = d.r.Text(v, "name"), jsonNano(v, "startTimeUnixNano"), jsonNano(v, "endTimeUnixNano")
 	r.kind, r.status = jsonEnum(v.Get("kind"), spanKinds), jsonEnum(v.Get("status", "code"), statusCodes)
 	r.trace, r.hex = v.GetStringBytes("traceId"), true
+	r.told = d.told[string(v.GetStringBytes("spanId"))]
 	r.attrs = d.jsonAttrs(r.attrs, v.GetArray("attributes"))
 	for _, m := range v.GetArray("events") {
 		e := r.event()

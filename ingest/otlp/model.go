@@ -79,6 +79,7 @@ type record struct {
 	severity int
 	kind     int // of a span
 	status   int // of a span: 2 is an error
+	told     bool
 	attrs    attrs
 	events   []record
 	value    float64 // of a point

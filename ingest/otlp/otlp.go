@@ -64,10 +64,11 @@ func badSignal(signal string) error {
 }
 
 // Spans adds the spans of an array of resourceSpans that another protocol
-// carries. What the resources do not say is taken from base.
-func Spans(b *dialect.Builder, r *dialect.Request, resourceSpans *fastjson.Value, base dialect.Source) {
+// carries. What the resources do not say is taken from base; a request whose
+// span's id is among told was told already.
+func Spans(b *dialect.Builder, r *dialect.Request, resourceSpans *fastjson.Value, base dialect.Source, told map[string]bool) {
 	d := decoders.Get().(*decoder)
-	d.b, d.r, d.m = b, r, r.Words()
+	d.b, d.r, d.m, d.told = b, r, r.Words(), told
 	for _, g := range resourceSpans.GetArray() {
 		d.base = base
 		d.jsonScopes(g, Traces)
@@ -87,6 +88,7 @@ type decoder struct {
 	points   []record // of one metric in protobuf, whose name may follow them
 	page     string   // the newest that a record named
 	pageOf   string   // its session
+	told     map[string]bool
 }
 
 var decoders = sync.Pool{New: func() any { return new(decoder) }}
@@ -101,7 +103,7 @@ func (d *decoder) done() {
 	if cap(d.resource) > maxKept || cap(d.rec.attrs) > maxKept || cap(d.rec.events) > maxKept || cap(d.points) > maxKept {
 		return
 	}
-	d.b, d.r, d.m = nil, nil, nil
+	d.b, d.r, d.m, d.told = nil, nil, nil, nil
 	d.page, d.pageOf = "", ""
 	d.rec.reset() // whose trace lies in the body
 	decoders.Put(d)
@@ -443,6 +445,8 @@ func (d *decoder) span(r *record) {
 		d.b.Add(s, event.One{Kind: event.View, Name: s.Ctx.Page, Time: at, Value: duration(r), HasVal: true, Unit: "ms"})
 	case r.name == "resourceFetch":
 		d.b.Add(s, event.One{Kind: event.Resource, Name: dialect.Path(r.attrs.get("http.url", "url.full").string()), Time: at, Value: duration(r), HasVal: true, Unit: "ms"})
+	case r.told:
+		d.b.Ignore("span")
 	case method != "" && (r.kind == 3 || r.kind == 0):
 		status, _ := r.attrs.get("http.response.status_code", "http.status_code").float()
 		d.b.Add(s, d.r.RequestEvent(method, r.attrs.get("url.full", "http.url", "url.path").string(), int(status), status == 0 && r.status == 2, duration(r), at))
