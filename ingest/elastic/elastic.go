@@ -23,7 +23,7 @@ var long = map[string]string{
 	"m": "metadata", "x": "transaction", "e": "error", "me": "metricset", "y": "spans",
 	"se": "service", "n": "name", "ve": "version", "a": "agent", "en": "environment", "c": "context", "p": "page", "u": "user", "ex": "exception",
 	"mg": "message", "t": "type", "st": "stacktrace", "d": "duration", "k": "marks", "exp": "experience", "h": "http", "mt": "method", "sc": "status_code",
-	"su": "subtype", "o": "outcome", "fn": "function", "ap": "abs_path", "f": "filename", "li": "lineno", "co": "colno", "hd": "handled",
+	"su": "subtype", "o": "outcome", "un": "username", "em": "email", "g": "tags", "fn": "function", "ap": "abs_path", "f": "filename", "li": "lineno", "co": "colno", "hd": "handled",
 }
 
 // get follows a path of long keys through an object that may have short ones.
@@ -73,7 +73,7 @@ func Decode(r *dialect.Request) (dialect.Result, error) {
 		case get(v, "transaction") != nil:
 			d.transaction(get(v, "transaction"))
 		case v.Get("span") != nil:
-			d.span(d.base, v.Get("span"))
+			d.span(d.spanOf(v.Get("span")), v.Get("span"))
 		default:
 			d.b.Ignore("metricset")
 		}
@@ -85,6 +85,17 @@ type decoder struct {
 	b    *dialect.Builder
 	r    *dialect.Request
 	base dialect.Source
+	last dialect.Source // of the newest transaction
+	id   string         // its id
+}
+
+// spanOf reads who a span speaks for: in version 2 it has a line of its own after
+// its transaction's, which alone names the page and the user.
+func (d *decoder) spanOf(v *fastjson.Value) dialect.Source {
+	if d.id != "" && dialect.Text(v, "transaction_id") == d.id {
+		return d.last
+	}
+	return d.base
 }
 
 func (d *decoder) metadata(m *fastjson.Value) {
@@ -110,17 +121,16 @@ func (d *decoder) of(v *fastjson.Value) dialect.Source {
 
 func (d *decoder) error(v *fastjson.Value) {
 	x := get(v, "exception")
-	name := text(x, "type")
+	name, message := text(x, "type"), text(x, "message")
+	said, _, _ := strings.Cut(strings.TrimPrefix(message, "Uncaught "), ":")
 	if name == "" { // version 3 has it in the message only
-		name, _, _ = strings.Cut(strings.TrimPrefix(text(x, "message"), "Uncaught "), ":")
-		if strings.ContainsAny(name, " \t\n") || name == "" {
-			name = "Error"
+		name = "Error"
+		if class(said) {
+			name = said
 		}
 	}
-	e := event.One{Kind: event.Error, Name: name, Message: text(x, "message"), Attrs: []event.Attr{
-		// Only what the agent's global handler caught says so in its message.
-		dialect.Handled(!strings.HasPrefix(text(x, "message"), "Uncaught ") && !strings.HasPrefix(text(x, "message"), "Unhandled promise rejection")),
-		dialect.TextAttr("id", dialect.Text(v, "id"))}}
+	e := event.One{Kind: event.Error, Name: name, Message: message, Attrs: []event.Attr{
+		dialect.Handled(!uncaught(name, said, message)), dialect.TextAttr("id", dialect.Text(v, "id"))}}
 	var sb strings.Builder
 	for _, f := range get(x, "stacktrace").GetArray() {
 		if sb.Len() > event.MaxStack {
@@ -132,6 +142,23 @@ func (d *decoder) error(v *fastjson.Value) {
 	d.b.Add(d.of(v), e)
 }
 
+// uncaught reports whether the agent's global handler wrote an error's message: it
+// has the browser's words for the error, where captureError has the error's own
+// message. Chrome begins with Uncaught, Firefox and Safari with the class.
+func uncaught(name, said, message string) bool {
+	for _, prefix := range []string{"Uncaught ", "uncaught exception", "Unhandled promise rejection", "Script error"} {
+		if strings.HasPrefix(message, prefix) {
+			return true
+		}
+	}
+	return said == name && said != message && class(said)
+}
+
+// class reports whether a text may be the class of an error.
+func class(s string) bool {
+	return (strings.HasSuffix(s, "Error") || strings.HasSuffix(s, "Exception")) && !strings.ContainsAny(s, " \t\n")
+}
+
 // marks are where versions 2 and 3 have the vitals of a page load.
 var marks = []struct{ vital, long, short string }{
 	{"LCP", "largestContentfulPaint", "lp"}, {"FCP", "firstContentfulPaint", "fp"}, {"TTFB", "timeToFirstByte", "fb"},
@@ -139,7 +166,8 @@ var marks = []struct{ vital, long, short string }{
 
 func (d *decoder) transaction(v *fastjson.Value) {
 	s := d.of(v)
-	id := dialect.TextAttr("id", dialect.Text(v, "id"))
+	d.last, d.id = s, dialect.Text(v, "id")
+	id := dialect.TextAttr("id", d.id)
 	kind := text(v, "type")
 	vital := func(name string, m *fastjson.Value) {
 		if f, ok := dialect.Number(m); ok {
@@ -147,7 +175,8 @@ func (d *decoder) transaction(v *fastjson.Value) {
 			d.b.Add(s, e)
 		}
 	}
-	if kind == "page-load" || kind == "route-change" {
+	switch kind {
+	case "page-load", "route-change":
 		ms, ok := dialect.Number(get(v, "duration"))
 		d.b.Add(s, event.One{Kind: event.View, Name: s.Ctx.Page, Value: ms, HasVal: ok, Unit: "ms", Attrs: []event.Attr{id}})
 		agent := get(v, "marks", "agent")
@@ -164,12 +193,19 @@ func (d *decoder) transaction(v *fastjson.Value) {
 				vital(name, m)
 			}
 		}
-	}
-	if kind == "page-exit" {
-		vital("inp", get(v, "experience", "inp"))
-		if get(v, "experience", "inp") == nil {
-			vital("inp", get(v, "duration"))
+	case "page-exit":
+		// The transaction lasts 1 ms longer, since it may not last 0.
+		inp := get(v, "context", "tags", "inp_value")
+		if inp == nil {
+			inp = get(v, "experience", "inp")
 		}
+		vital("inp", inp)
+		if ms, ok := dialect.Number(get(v, "duration")); ok && inp == nil {
+			e, _ := dialect.Vital("inp", max(ms-1, 0), 0, id)
+			d.b.Add(s, e)
+		}
+	default:
+		d.b.Ignore("transaction")
 	}
 	for _, sp := range get(v, "spans").GetArray() {
 		d.span(s, sp)
@@ -192,7 +228,9 @@ func (d *decoder) span(s dialect.Source, v *fastjson.Value) {
 	case "resource":
 		d.b.Add(s, event.One{Kind: event.Resource, Name: dialect.Path(text(v, "name")), Value: ms, HasVal: true, Unit: "ms", Attrs: []event.Attr{dialect.TextAttr("initiator", text(v, "subtype")), id}})
 	case "longtask":
-		if strings.HasPrefix(text(v, "name"), "Longtask") {
+		if !strings.HasPrefix(text(v, "name"), "Longtask") {
+			d.b.Ignore("span")
+		} else {
 			d.b.Add(s, event.One{Kind: event.LongTask, Name: "longtask", Value: ms, HasVal: true, Unit: "ms", Attrs: []event.Attr{id}})
 		}
 	default:
