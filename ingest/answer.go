@@ -62,7 +62,7 @@ func (a *answer) cors(origin string) {
 	if origin != "" {
 		a.set("Access-Control-Allow-Origin", origin)
 		a.set("Access-Control-Allow-Credentials", "true")
-		a.set("Access-Control-Expose-Headers", "Retry-After, Serin-Classes")
+		a.set("Access-Control-Expose-Headers", "Retry-After, Serin-Classes, X-Sentry-Error, X-Sentry-Rate-Limits")
 	}
 }
 

@@ -71,6 +71,7 @@ type outcome struct {
 	accepted int
 	shed     int
 	rejected []dialect.Rejection
+	minor    bool // it is no production traffic, all of which is of the lowest class
 }
 
 func (o *outcome) message() string {
@@ -275,6 +276,7 @@ func (e *Edge) foreign(ctx context.Context, wk *work, body []byte) {
 	e.count(p, g, &t)
 	if t.beacons > 0 {
 		e.advise(a, g, t.tenancy, t.live)
+		t.minor = t.tenancy != event.Production
 	}
 	p.ok(a, req, &t.outcome)
 	e.metrics.ack.UpdateDuration(start)
@@ -419,7 +421,44 @@ func sentryOK(a *answer, _ *dialect.Request, o *outcome) {
 	if len(o.rejected) > 0 {
 		a.set("X-Sentry-Error", o.message())
 	}
+	if limits := sentryLimits(a.get("Serin-Classes"), o.minor); limits != "" {
+		a.set("X-Sentry-Rate-Limits", limits)
+	}
 	a.json(http.StatusOK, struct{}{})
+}
+
+// sentryCategories are what Sentry's SDKs can hold, by the highest class of what
+// may be in it: an item is held only where nothing in it would be kept.
+var sentryCategories = [event.Classes]string{
+	event.ClassResource: "attachment;feedback;log_item;profile;replay;trace_metric",
+	event.ClassVital:    "span;transaction",
+	event.ClassCrash:    "error;session",
+}
+
+// sentryStop is for how many seconds a class is held that is not to be sent: the
+// next answer says so again.
+const sentryStop = "60"
+
+// sentryLimits says what Serin-Classes says in the words of Sentry's SDKs.
+func sentryLimits(classes string, minor bool) string {
+	var limits []string
+	for part := range strings.SplitSeq(classes, ", ") {
+		class, hold, _ := strings.Cut(part, ";")
+		seconds, wait := strings.CutPrefix(hold, "wait=")
+		if !wait {
+			seconds = sentryStop
+		}
+		for c, categories := range sentryCategories {
+			if class != event.Class(c).String() || categories == "" {
+				continue
+			}
+			if minor {
+				categories = "" // all there are
+			}
+			limits = append(limits, seconds+":"+categories+":organization:overload")
+		}
+	}
+	return strings.Join(limits, ", ")
 }
 
 // sentryRefusal answers as Relay does; an SDK backs off by the header.

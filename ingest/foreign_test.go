@@ -260,12 +260,42 @@ func TestForeignAnswers(t *testing.T) {
 			if got := res.Header.Get("Access-Control-Allow-Origin"); got != "https://page.example" {
 				t.Errorf("a page cannot read the answer: origin %q", got)
 			}
+			if got := res.Header.Get("Access-Control-Expose-Headers"); !strings.Contains(got, "Retry-After") || !strings.Contains(got, "X-Sentry-Rate-Limits") {
+				t.Errorf("a page cannot read what to hold: %q", got)
+			}
 		})
 	}
 	sessions := e.tenancies(t)
 	for _, id := range []string{"faro-session", "sentry-session", "otlp-session"} {
 		if _, ok := sessions[id]; !ok {
 			t.Errorf("nothing of %s is stored: %v", id, sessions)
+		}
+	}
+}
+
+// TestSentryLimits: what is to be held is said by category, and of a category only
+// where nothing that it may hold would be kept.
+func TestSentryLimits(t *testing.T) {
+	const unused = "attachment;feedback;log_item;profile;replay;trace_metric"
+	for _, c := range []struct {
+		classes string
+		minor   bool
+		want    string
+	}{
+		{"", false, ""},
+		{"error;wait=30", false, ""}, // handled errors and the others are of one category
+		{"resource;stop, error;wait=30", false, "60:" + unused + ":organization:overload"},
+		{"resource;stop, error;stop, vital;wait=30", false, "30:span;transaction:organization:overload"},
+		{"resource;stop, error;stop, vital;stop, crash;wait=30", false, "30:error;session:organization:overload"},
+		{"resource;wait=30", true, "30::organization:overload"},
+	} {
+		var a answer
+		if c.classes != "" {
+			a.set("Serin-Classes", c.classes)
+		}
+		sentryOK(&a, nil, &outcome{minor: c.minor})
+		if got := a.get("X-Sentry-Rate-Limits"); !strings.Contains(got, c.want) || (got == "") != (c.want == "") {
+			t.Errorf("%q (minor %t) is %q, want %q", c.classes, c.minor, got, c.want)
 		}
 	}
 }
