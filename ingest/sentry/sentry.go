@@ -93,6 +93,15 @@ func Decode(r *dialect.Request) (dialect.Result, error) {
 	return d.b.Result(), nil
 }
 
+// few returns the spans of a list that are read; SDKs send no more, and more are
+// counted and left out.
+func (d *decoder) few(spans []*fastjson.Value) []*fastjson.Value {
+	for range spans[min(len(spans), maxSpans):] {
+		d.b.Ignore("span")
+	}
+	return spans[:min(len(spans), maxSpans)]
+}
+
 func (d *decoder) sdk(v *fastjson.Value) string {
 	name := d.r.Text(v, "name")
 	if name == "" {
@@ -151,7 +160,7 @@ func (d *decoder) item(kind string, payload []byte) {
 		d.transaction(v)
 	case "span":
 		if items := v.GetArray("items"); items != nil {
-			for _, s := range items[:min(len(items), maxSpans)] {
+			for _, s := range d.few(items) {
 				d.spanV2(s)
 			}
 			return
@@ -282,10 +291,8 @@ func (d *decoder) event(v *fastjson.Value) {
 		return
 	}
 	x := list[len(list)-1] // causes come first
-	handled := true
-	if h := x.Get("mechanism", "handled"); h != nil {
-		handled = h.GetBool()
-	}
+	h := x.Get("mechanism", "handled")
+	handled := h == nil || h.Type() != fastjson.TypeFalse // null is not known
 	e := event.One{Kind: event.Error, Name: d.r.Text(x, "type"), Time: at, Message: d.r.Text(x, "value"), Stack: d.r.Stack(x.GetArray("stacktrace", "frames"), true)}
 	level := d.r.Text(v, "level")
 	mechanism := d.r.Text(x, "mechanism", "type")
@@ -359,20 +366,27 @@ func (d *decoder) transaction(v *fastjson.Value) {
 		d.b.Ignore("transaction")
 	}
 	d.measurements(s, v, end)
-	spans := v.GetArray("spans")
-	for _, sp := range spans[:min(len(spans), maxSpans)] {
-		f0, _ := dialect.Number(sp, "start_timestamp")
-		f1, _ := dialect.Number(sp, "timestamp")
-		attr := func(keys ...string) string {
-			for _, k := range keys {
-				if t := d.r.Text(sp, "data", k); t != "" {
-					return t
-				}
-			}
-			return ""
-		}
-		d.span(s, d.r.Text(sp, "op"), d.r.Text(sp, "description"), d.r.Text(sp, "status"), f0, f1, attr)
+	for _, sp := range d.few(v.GetArray("spans")) {
+		d.spanInline(s, sp)
 	}
+}
+
+// spanInline takes a span as transactions have them.
+func (d *decoder) spanInline(s dialect.Source, sp *fastjson.Value) {
+	f0, _ := dialect.Number(sp, "start_timestamp")
+	f1, _ := dialect.Number(sp, "timestamp")
+	attr := func(keys ...string) string {
+		for _, k := range keys {
+			if t := d.r.Text(sp, "data", k); t != "" {
+				return t
+			}
+		}
+		if keys[0] == "http.response.status_code" { // as the first of version 7 have it
+			return d.r.Text(sp, "tags", "http.status_code")
+		}
+		return ""
+	}
+	d.span(s, d.r.Text(sp, "op"), d.r.Text(sp, "description"), d.r.Text(sp, "status"), f0, f1, attr)
 }
 
 // spanV1 takes a span item of its own, by which versions 8 to 10 send INP.
@@ -382,10 +396,17 @@ func (d *decoder) spanV1(v *fastjson.Value) {
 		s.Session = trace
 	}
 	d.release(&s, d.r.Text(v, "data", "release"))
+	if env := d.r.Text(v, "data", "environment"); env != "" {
+		s.Env = env
+	}
 	s.User = d.r.Own(v, "data", "user")
+	dialect.Agent(&s.Ctx, d.r.Text(v, "data", "user_agent.original"))
+	if page := d.r.Text(v, "data", "transaction"); strings.HasPrefix(page, "/") {
+		s.Ctx.Page = dialect.Path(page)
+	}
 	end := dialect.Time(v, "timestamp")
 	if v.Get("measurements") == nil {
-		d.b.Ignore("span")
+		d.spanInline(s, v)
 		return
 	}
 	d.measurements(s, v, end)
@@ -444,7 +465,7 @@ func (d *decoder) span(s dialect.Source, op, description, status string, start, 
 	switch {
 	case op == "http.client":
 		method, target, _ := strings.Cut(description, " ")
-		if m := attr("http.request.method", "http.method"); m != "" {
+		if m := attr("http.request.method", "http.method", "method"); m != "" {
 			method = m
 		}
 		if u := attr("url.full", "http.url", "url"); u != "" {
