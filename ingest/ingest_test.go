@@ -326,6 +326,22 @@ func TestClockYearsOff(t *testing.T) {
 	}
 }
 
+// TestClockMinutesOff has clients whose clock is a little wrong: none loses what it
+// saw, whichever way it is off.
+func TestClockMinutesOff(t *testing.T) {
+	e := newEdge(t)
+	seq := 0
+	for _, off := range []time.Duration{-6 * time.Minute, -4 * time.Minute, -time.Minute, 59 * time.Second, 62 * time.Second, 2 * time.Minute, 4 * time.Minute, 6 * time.Minute} {
+		theirs := time.Now().Add(off)
+		body := beaconText(seq, "")
+		seq++
+		body = body[:strings.Index(body, `"sent":`)] + fmt.Sprintf(`"sent":%d,"events":[%s]}`, theirs.UnixMilli(), viewText(theirs))
+		if a := e.send(t, "pk_open", body); a.Accepted != 1 {
+			t.Errorf("a clock off by %s: got %d %+v %+v", off, a.status, a.Rejected, a.Error)
+		}
+	}
+}
+
 func TestGzipAndOriginsThatAreGood(t *testing.T) {
 	e := newEdge(t)
 	if a := e.send(t, "pk_open", packed(t, []byte(beaconText(0, viewText(time.Now())))), "Content-Encoding", "gzip"); a.Accepted != 1 {

@@ -11,9 +11,10 @@ import (
 	"serin.dev/serin/internal/tenant"
 )
 
-// skewMS is how far a client's clock may be off, at the time of sending,
+// skewMS is how far a client's clock may be behind, at the time of sending,
 // before its times are corrected by the difference; below it network delay
-// would be taken for skew.
+// would be taken for skew. One that is ahead is ahead for certain: it is
+// corrected as soon as its events would be from the future.
 const skewMS = 5 * 60_000
 
 // Rejection says why one event, or the whole beacon (Index -1), is not
@@ -48,7 +49,7 @@ func Beacon(g *tenant.Grant, c *Client, m *Memo, b *event.Beacon, now int64) (wh
 	}
 	b.Received = now
 	skew := now - b.Sent
-	if skew > -skewMS && skew < skewMS {
+	if skew >= -event.MaxFutureMS && skew < skewMS {
 		skew = 0
 	}
 	kept := b.Events[:0]

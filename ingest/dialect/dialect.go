@@ -255,6 +255,10 @@ func (b *Builder) fit(s *Source, e *event.One) (event.Tenancy, bool) {
 	return tenancy, true
 }
 
+// maxAheadMS is by how much a client's clock may be ahead where nothing says what
+// it was at the sending: a wrong time zone, and no wrong year.
+const maxAheadMS = 24 * 60 * 60_000
+
 // turn goes to the beacon of a source, or opens one where it has none with room.
 func (b *Builder) turn(s *Source, tenancy event.Tenancy) {
 	m := b.m
@@ -332,10 +336,24 @@ func (b *Builder) Result() Result {
 		}
 		sum := xxhash.Sum64(text)
 		bc.Seq = event.Unordered | uint32(sum^sum>>32)
+		if bc.Sent == b.req.Now { // which is not known
+			hold(bc, b.req.Now)
+		}
 	}
 	b.m.text = text
 	b.m.beacons = b.res.Beacons
 	return b.res
+}
+
+// hold takes events that cannot be from after the receipt for events of it: where
+// nothing says what the client's clock was at the sending, one that is ahead shows
+// in them alone.
+func hold(bc *event.Beacon, now int64) {
+	for i := range bc.Events {
+		if e := &bc.Events[i]; e.Time > now && e.Time <= now+maxAheadMS {
+			e.Time = now
+		}
+	}
 }
 
 // SessionID makes a session's id of whatever a protocol calls one: ids that

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"serin.dev/serin/internal/event"
 )
 
 // The short way to a URL's host and path finds what net/url does.
@@ -59,5 +61,32 @@ func TestShortDate(t *testing.T) {
 	}
 	if short < 50_000 {
 		t.Errorf("only %d of 200,000 dates are short", short)
+	}
+}
+
+// TestClockAhead: where the protocol does not say when it was sent, an event from
+// the future is one of now, and still another than the same a second later; where
+// it does, the edge corrects by the difference.
+func TestClockAhead(t *testing.T) {
+	const now = 1795538530_000
+	one := func(sent, at int64) event.Beacon {
+		b := NewBuilder(&Request{Now: now})
+		b.Add(Source{App: "a", Release: "1", Session: "session-1", Sent: sent}, event.One{Kind: event.View, Name: "/", Time: at})
+		return b.Result().Beacons[0]
+	}
+	const minute, day, year = 60_000, 24 * 60 * 60_000, 365 * 24 * 60 * 60_000
+	for _, c := range []struct{ sent, at, want int64 }{
+		{0, now - minute, now - minute},
+		{0, now + 10*minute, now},
+		{0, now + day, now},
+		{0, now + year, now + year}, // no clock at all
+		{now + 10*minute, now + 9*minute, now + 9*minute},
+	} {
+		if got := one(c.sent, c.at).Events[0].Time; got != c.want {
+			t.Errorf("sent %d, at %d: %d, want %d", c.sent-now, c.at-now, got-now, c.want-now)
+		}
+	}
+	if one(0, now+minute).Seq == one(0, now+2*minute).Seq {
+		t.Error("two events of a clock that is ahead are one")
 	}
 }
