@@ -550,6 +550,9 @@ func DecodeBody(name string, c Capture, now time.Time) (dialect.Result, error) {
 	if name != "native" && !slices.ContainsFunc(protocols, func(p protocol) bool { return p.name == name }) {
 		return dialect.Result{}, fmt.Errorf("protocol %q: want one of %s", name, strings.Join(Protocols(), ", "))
 	}
+	if len(c.Body) > event.MaxBody {
+		return dialect.Result{}, &dialect.Error{Reason: event.ReasonSize, Field: "body", Value: fmt.Sprintf("%d bytes", len(c.Body)), Want: fmt.Sprintf("at most %d bytes", event.MaxBody)}
+	}
 	answer := decodeSip(new(decoding), &sip{Protocol: name, Target: target.String(), Request: *req})
 	if f := answer.Refusal; f != nil {
 		return dialect.Result{}, &dialect.Error{Reason: f.Reason, Field: f.Field, Value: f.Value, Want: f.Want}

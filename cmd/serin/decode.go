@@ -3,14 +3,18 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
 	"serin.dev/serin/ingest"
+	"serin.dev/serin/ingest/dialect"
 	"serin.dev/serin/internal/event"
 )
 
@@ -50,7 +54,7 @@ func decode(_ context.Context, args []string, stdout, stderr io.Writer) error {
 	headers := fs.String("headers", "", "JSON `file` with method, target and headers of the request")
 	now := fs.Int64("now", 0, "receive time in Unix `ms`; default the present")
 	fs.Usage = func() {
-		fmt.Fprintf(stderr, "usage: serin decode PROTOCOL [--headers FILE] [BODY]\nPROTOCOL is one of %s; BODY is a file, standard input where it is absent.\n", strings.Join(ingest.Protocols(), ", "))
+		fmt.Fprintf(stderr, "usage: serin decode PROTOCOL [--headers FILE] [BODY]\nPROTOCOL is one of %s; BODY is a file, standard input where it is absent or -.\n", strings.Join(ingest.Protocols(), ", "))
 		fs.PrintDefaults()
 	}
 	n := 1
@@ -72,7 +76,7 @@ func decode(_ context.Context, args []string, stdout, stderr io.Writer) error {
 		}
 	}
 	in := io.Reader(os.Stdin)
-	if n == 2 {
+	if n == 2 && rest[1] != "-" {
 		f, err := os.Open(rest[1])
 		if err != nil {
 			return fmt.Errorf("open the body: %w", err)
@@ -88,6 +92,10 @@ func decode(_ context.Context, args []string, stdout, stderr io.Writer) error {
 		at = time.UnixMilli(*now)
 	}
 	res, err := ingest.DecodeBody(rest[0], c, at)
+	var bad *dialect.Error
+	if errors.As(err, &bad) {
+		return fmt.Errorf("%s: %w", bad.Reason, err)
+	}
 	if err != nil {
 		return err
 	}
@@ -111,8 +119,8 @@ func decode(_ context.Context, args []string, stdout, stderr io.Writer) error {
 	for _, r := range res.Rejected {
 		fmt.Fprintf(stderr, "rejected item %d: %s: %s: %q: want %s\n", r.Index, r.Reason, r.Field, r.Value, r.Want)
 	}
-	for item, n := range res.Ignored {
-		fmt.Fprintf(stderr, "not used: %d of type %q\n", n, item)
+	for _, item := range slices.Sorted(maps.Keys(res.Ignored)) {
+		fmt.Fprintf(stderr, "not used: %d of type %q\n", res.Ignored[item], item)
 	}
 	return nil
 }

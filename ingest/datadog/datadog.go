@@ -61,6 +61,9 @@ func Decode(r *dialect.Request) (dialect.Result, error) {
 		good = true
 		d.line(v)
 	}
+	if !good {
+		return dialect.Result{}, &dialect.Error{Reason: event.ReasonJSON, Field: "body", Want: "an object in each line"}
+	}
 	for _, v := range d.views {
 		d.view(v)
 	}

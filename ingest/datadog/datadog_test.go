@@ -1,6 +1,7 @@
 package datadog
 
 import (
+	"errors"
 	"fmt"
 	"net/url"
 	"strings"
@@ -111,5 +112,14 @@ func TestRequestWithoutStatus(t *testing.T) {
 	}
 	if e := resource(`,"status_code":0`); !e.Flag("failed") {
 		t.Errorf("a request with status 0 is %+v, want one that failed", e)
+	}
+}
+
+// TestEmpty: a body of nothing is none of the protocol.
+func TestEmpty(t *testing.T) {
+	for _, body := range []string{"", " \n\n"} {
+		if _, err := Decode(&dialect.Request{Header: map[string]string{}, Body: []byte(body)}); !errors.Is(err, dialect.ErrMalformed) {
+			t.Errorf("%q: %v", body, err)
+		}
 	}
 }

@@ -47,12 +47,12 @@ func text(v *fastjson.Value, path ...string) string { return dialect.Text(get(v,
 // Decode decodes one body of newline-delimited JSON.
 func Decode(r *dialect.Request) (dialect.Result, error) {
 	d := decoder{b: dialect.NewBuilder(r), r: r}
-	lines := bytes.SplitN(r.Body, []byte("\n"), maxLines+1)
+	lines := bytes.SplitN(bytes.TrimLeft(r.Body, " \t\r\n"), []byte("\n"), maxLines+1)
 	if len(lines) > maxLines {
 		return dialect.Result{}, &dialect.Error{Reason: event.ReasonCount, Field: "body", Value: "more", Want: fmt.Sprintf("at most %d lines", maxLines)}
 	}
 	for i, line := range lines {
-		if len(bytes.TrimSpace(line)) == 0 {
+		if i > 0 && len(bytes.TrimSpace(line)) == 0 {
 			continue
 		}
 		v, err := r.JSON(line)

@@ -1,6 +1,7 @@
 package elastic
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -91,5 +92,14 @@ func TestSpanOfTransaction(t *testing.T) {
 		`{"span":{"id":"s1","transaction_id":"t1","type":"external","duration":5,"context":{"http":{"url":"https://api.example/x","status_code":200}}}}`)
 	if len(res.Beacons) != 1 || res.Events() != 2 || res.Beacons[0].Ctx.Page != "/a" {
 		t.Errorf("%+v", res)
+	}
+}
+
+// TestEmpty: a body of nothing is none of the protocol.
+func TestEmpty(t *testing.T) {
+	for _, body := range []string{"", " \n\n"} {
+		if _, err := Decode(&dialect.Request{Header: map[string]string{}, Body: []byte(body)}); !errors.Is(err, dialect.ErrMalformed) {
+			t.Errorf("%q: %v", body, err)
+		}
 	}
 }

@@ -4,6 +4,7 @@
 package faro
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -23,8 +24,12 @@ func Decode(r *dialect.Request) (dialect.Result, error) {
 	if v.Type() != fastjson.TypeObject {
 		return dialect.Result{}, &dialect.Error{Reason: event.ReasonType, Field: "body", Value: v.Type().String(), Want: "an object with meta"}
 	}
+	meta := v.Get("meta")
+	if meta == nil || meta.Type() != fastjson.TypeObject {
+		return dialect.Result{}, &dialect.Error{Reason: event.ReasonMissing, Field: "meta", Want: "an object"}
+	}
 	d := decoder{b: dialect.NewBuilder(r), r: r}
-	d.source(v.Get("meta"))
+	d.source(meta)
 	// Faro does not say when it sent. It sends what it has within 250 ms and
 	// keeps nothing on disk, so its newest item is about that old.
 	for _, list := range []string{"events", "exceptions", "measurements", "logs"} {
@@ -32,16 +37,16 @@ func Decode(r *dialect.Request) (dialect.Result, error) {
 			d.src.Sent = max(d.src.Sent, dialect.Time(item, "timestamp"))
 		}
 	}
-	for _, e := range v.GetArray("events") {
+	for _, e := range d.items(v, "events") {
 		d.event(e)
 	}
-	for _, e := range v.GetArray("exceptions") {
+	for _, e := range d.items(v, "exceptions") {
 		d.exception(e)
 	}
-	for _, m := range v.GetArray("measurements") {
+	for _, m := range d.items(v, "measurements") {
 		d.measurement(m)
 	}
-	for _, l := range v.GetArray("logs") {
+	for _, l := range d.items(v, "logs") {
 		d.b.Add(d.src, event.One{Kind: event.Event, Name: event.NameLog, Time: dialect.Time(l, "timestamp"),
 			Message: d.r.Text(l, "message"), Attrs: d.r.List(dialect.TextAttr("level", d.r.Text(l, "level")))})
 	}
@@ -56,6 +61,38 @@ type decoder struct {
 	r    *dialect.Request
 	src  dialect.Source
 	told map[string]bool // the spans of which an event says the same
+}
+
+// items returns the items of a list, and rejects what is none.
+func (d *decoder) items(v *fastjson.Value, list string) []*fastjson.Value {
+	l := v.Get(list)
+	if l == nil || l.Type() == fastjson.TypeNull {
+		return nil
+	}
+	if l.Type() != fastjson.TypeArray {
+		d.b.Reject(event.ReasonType, list, l.Type().String(), "an array")
+		return nil
+	}
+	items := l.GetArray()
+	for i, item := range items {
+		if item.Type() != fastjson.TypeObject {
+			return d.objects(items, i, list)
+		}
+	}
+	return items
+}
+
+// objects returns the items that are objects, of which those before at are.
+func (d *decoder) objects(items []*fastjson.Value, at int, list string) []*fastjson.Value {
+	kept := slices.Clone(items[:at])
+	for _, item := range items[at:] {
+		if item.Type() == fastjson.TypeObject {
+			kept = append(kept, item)
+		} else {
+			d.b.Reject(event.ReasonType, list, item.Type().String(), "an object")
+		}
+	}
+	return kept
 }
 
 func (d *decoder) source(meta *fastjson.Value) {

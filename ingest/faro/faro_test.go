@@ -1,6 +1,7 @@
 package faro
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -87,5 +88,19 @@ func TestWho(t *testing.T) {
 	b := decode(t, `,"os":{"name":"iPadOS","version":"18.1"},"device":{"model_name":"iPad"}`, log).Beacons[0]
 	if b.Ctx.Platform != "ios" || b.Ctx.Device != "mobile" || b.Ctx.OS != "iPadOS 18.1" {
 		t.Errorf("an iPad is %+v", b.Ctx)
+	}
+}
+
+// TestNoItems: what is no item is rejected and costs the others nothing, and a body
+// of another protocol is refused.
+func TestNoItems(t *testing.T) {
+	res := decode(t, "", `"events":[5,{"name":"x"},null],"logs":{"message":"x"},"exceptions":null`)
+	if got := told(res); got != "event x 0 failed=false" || len(res.Rejected) != 3 {
+		t.Errorf("%q, %+v", got, res.Rejected)
+	}
+	for _, body := range []string{`{}`, `{"resourceLogs":[]}`, `{"meta":5}`} {
+		if _, err := Decode(&dialect.Request{Header: map[string]string{}, Body: []byte(body)}); !errors.Is(err, dialect.ErrMalformed) {
+			t.Errorf("%s: %v", body, err)
+		}
 	}
 }

@@ -110,3 +110,10 @@ func TestNoArray(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// TestNoRecord: what is no record is rejected, and no line of a log.
+func TestNoRecord(t *testing.T) {
+	if res := logs(t, who, `5`, `{"eventName":"x"}`); res.Events() != 1 || len(res.Rejected) != 1 {
+		t.Errorf("%+v", res)
+	}
+}

@@ -35,6 +35,10 @@ func (d *decoder) jsonScopes(g *fastjson.Value, signal string) {
 	names := jsonNames[signal]
 	for _, scope := range g.GetArray(names.scopes) {
 		for _, v := range scope.GetArray(names.records) {
+			if v.Type() != fastjson.TypeObject {
+				d.b.Reject(event.ReasonType, names.records, v.Type().String(), "an object")
+				continue
+			}
 			switch signal {
 			case Traces:
 				d.jsonSpan(v)
