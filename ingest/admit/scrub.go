@@ -1,6 +1,7 @@
 package admit
 
 import (
+	"net/netip"
 	"regexp"
 	"strings"
 
@@ -42,12 +43,22 @@ var rules = []struct {
 	// What follows a path's question mark, up to a space, a quote or a line's
 	// position such as ":1:2)".
 	{query, regexp.MustCompile(`(https?://[^\s"'<>?]*|/[^\s"'<>?]+)\?[^\s"'<>]*?(:\d+:\d+\)?|["'\s<>)]|$)`), "${1}?" + markQuery + "${2}", nil},
+	{secret, regexp.MustCompile(`://[^\s/:@"'<>]+:[^\s/@"'<>]+@`), "://" + markToken + "@", nil}, // before a host
 	{email, regexp.MustCompile(`[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+`), markEmail, nil},
 	{jwt, regexp.MustCompile(`\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{4,}\.[A-Za-z0-9_-]*`), markToken, nil}, // JSON web tokens
 	{bearer, regexp.MustCompile(`(?i)\bbearer\s+[A-Za-z0-9._~+/=-]{8,}`), markToken, nil},
+	{secret, regexp.MustCompile(`(?i)\b(authorization)\b["']?\s*[=:]\s*["']?(?:basic|digest|negotiate|apikey|token)\s+[^\s"'&,;]{3,}`), "${1}=" + markToken, nil},
 	{secret, regexp.MustCompile(`(?i)\b(password|passwd|secret|token|api[_-]?key|authorization)\b["']?\s*[=:]\s*["']?[^\s"'&,;]{3,}`), "${1}=" + markToken, nil},
 	{card, regexp.MustCompile(`\b[2-6]\d(?:[ -]?\d){11,17}\b`), markCard, luhn},
 	{ip, regexp.MustCompile(`\b(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?\d?\d)\b`), markIP, nil},
+	{ip, regexp.MustCompile(`\b[0-9A-Fa-f]{1,4}(?::[0-9A-Fa-f]{0,4}){2,7}\b`), markIP, version6},
+}
+
+// version6 reports whether s is an IPv6 address, and no name of a namespace such as
+// face::cafe, which has no digit.
+func version6(s string) bool {
+	_, err := netip.ParseAddr(s)
+	return err == nil && strings.ContainsAny(s, "0123456789")
 }
 
 // secretEnds are the last letters of the words whose values are secret.
@@ -64,7 +75,9 @@ var telling = func() (t [256]bool) {
 
 // suspect returns the rules that may apply to s; it never misses one.
 func suspect(s string) (found suspicion) {
-	digits, dots := 0, 0 // in the run that is read; dots between digits
+	digits, dots := 0, 0   // in the run that is read; dots between digits
+	colon, colons := -6, 0 // the last one, farther than a group; how many with nothing but groups of an address between
+	scheme := false        // there was one, of a URL
 	for i := 0; i < len(s); i++ {
 		c := s[i]
 		if !telling[c] {
@@ -90,6 +103,9 @@ func suspect(s string) (found suspicion) {
 			found |= query
 		case '@':
 			found |= email
+			if scheme {
+				found |= secret
+			}
 		case 'e':
 			if strings.HasPrefix(s[i:], "eyJ") {
 				found |= jwt
@@ -99,6 +115,16 @@ func suspect(s string) (found suspicion) {
 				found |= bearer
 			}
 		case '=', ':':
+			if c == ':' {
+				if i-colon > 5 || !group(s[colon+1:i]) {
+					colons = 0
+				}
+				if colons++; colons == 7 || colons > 1 && colon == i-1 {
+					found |= ip
+				}
+				colon = i
+				scheme = scheme || strings.HasPrefix(s[i:], "://")
+			}
 			word := strings.TrimRight(s[:i], " \t\n\r\"'")
 			for _, end := range secretEnds {
 				if n := len(word) - len(end); n >= 0 && strings.EqualFold(word[n:], end) {
@@ -109,6 +135,17 @@ func suspect(s string) (found suspicion) {
 		digits = 0
 	}
 	return found
+}
+
+// group reports whether s may be a group of an IPv6 address, or lie where groups
+// are left out.
+func group(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; (c < '0' || c > '9') && (c|0x20 < 'a' || c|0x20 > 'f') {
+			return false
+		}
+	}
+	return true
 }
 
 // Scrub takes out of b what names a person or opens a door, wherever free text

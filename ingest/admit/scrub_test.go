@@ -26,6 +26,12 @@ func TestScrub(t *testing.T) {
 		{"order 4111111111111112 refused", "order 4111111111111112 refused"}, // fails the check digit
 		{"time 1764000000000", "time 1764000000000"},
 		{"from 192.168.1.20 to 8.8.8.8", "from [ip] to [ip]"},
+		{"connect 2001:db8::1:443 refused", "connect [ip] refused"},
+		{"[2a02:8109:9a40:1b0c:3d2e:11ff:fe22:3344]:443 and fe80::1.", "[[ip]]:443 and [ip]."},
+		{"::ffff:8.8.8.8", "::ffff:[ip]"},
+		{"std::vector, face::cafe, at f (a.js:12:34), 12:34:56, 00:1a:2b:3c:4d:5e", "std::vector, face::cafe, at f (a.js:12:34), 12:34:56, 00:1a:2b:3c:4d:5e"},
+		{"with authorization: Basic dXNlcjpwYXNzd29yZA== sent", "with authorization=[token] sent"},
+		{"GET https://ann:p!ss@localhost:8080/a failed", "GET https://[token]@localhost:8080/a failed"},
 		{"version 2.4.1", "version 2.4.1"},
 		{"version 999.1.2.3", "version 999.1.2.3"},
 	} {
@@ -55,6 +61,7 @@ func TestScrubReachesEveryText(t *testing.T) {
 }
 
 func FuzzScrub(f *testing.F) {
+	f.Add("http://a:b@c 2001:db8::1 1:2:3:4:5:6:7:8 a:b::c:1")
 	f.Add("Bearer abcdefgh12345678 ann@mail.example /a?b 4111 1111 1111 1111")
 	f.Fuzz(func(t *testing.T, s string) {
 		for i := range rules {

@@ -48,7 +48,7 @@ const (
 	ScrubBearer                        // bearer tokens
 	ScrubSecret                        // values of words such as password=
 	ScrubCard                          // card numbers that pass their check digit
-	ScrubIP                            // IPv4 addresses
+	ScrubIP                            // IP addresses
 	ScrubAll    = ScrubIP<<1 - 1
 )
 
