@@ -76,8 +76,11 @@ func violation(at int64, directive, older, blocked, disposition string) event.On
 	if directive == "" {
 		directive = older
 	}
+	blocked, _, _ = strings.Cut(blocked, "?")
+	blocked, _, _ = strings.Cut(blocked, "#")
 	return event.One{Kind: event.Event, Name: "csp-violation", Time: at, Attrs: []event.Attr{
-		dialect.TextAttr("directive", directive), dialect.TextAttr("blocked", dialect.Path(blocked)), dialect.TextAttr("disposition", disposition)}}
+		dialect.TextAttr("directive", directive), dialect.TextAttr("blocked", blocked), // with its host, which the policy is about
+		dialect.TextAttr("disposition", disposition)}}
 }
 
 func reported(b *dialect.Builder, r *dialect.Request, v *fastjson.Value) {
