@@ -441,6 +441,9 @@ const sentryStop = "60"
 
 // sentryLimits says what Serin-Classes says in the words of Sentry's SDKs.
 func sentryLimits(classes string, minor bool) string {
+	if classes == "" {
+		return ""
+	}
 	var limits []string
 	for part := range strings.SplitSeq(classes, ", ") {
 		class, hold, _ := strings.Cut(part, ";")
