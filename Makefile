@@ -2,11 +2,11 @@
 
 BIN := bin/serin
 SDK := sdk-js/dist/serin.js
-GO_FILES := $(shell find cmd ingest analysis alerting internal -name '*.go' -not -name '*_test.go') internal/api/page.html go.mod go.sum
+GO_FILES := $(shell find cmd ingest analysis alerting internal -name '*.go' -not -name '*_test.go') internal/api/page.html $(wildcard cmd/serin/default.pgo) go.mod go.sum
 FOREIGN := sdk-js/e2e/foreign/node_modules/.package-lock.json
 SDK_FILES := $(shell find sdk-js/src -name '*.ts') sdk-js/scripts/build.mjs sdk-js/package-lock.json
 
-.PHONY: help demo run test test-go test-sdk test-e2e interop bench bench-ingest fuzz fuzz-long golden captures lint clean
+.PHONY: help demo run test test-go test-sdk test-e2e interop bench bench-ingest profile fuzz fuzz-long golden captures lint clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -20,7 +20,7 @@ run: $(BIN) $(SDK) ## a server with an empty configuration; prints the snippet f
 test: lint test-go test-sdk test-e2e ## all tests: Go with the race detector, the SDK, and a real browser
 
 test-go:
-	go test -race -timeout 10m ./...
+	go test -race -pgo=off -timeout 10m ./...
 
 test-sdk: sdk-js/node_modules/.package-lock.json
 	cd sdk-js && npm run typecheck && npm test && npm run size
@@ -38,13 +38,19 @@ internal/interop/openfeature/node_modules/.package-lock.json: internal/interop/o
 lint: ## formatting and go vet
 	@unformatted=$$(gofmt -l cmd ingest analysis alerting internal); \
 	if [ -n "$$unformatted" ]; then echo "gofmt: $$unformatted" >&2; exit 1; fi
-	go vet ./...
+	go vet -pgo=off ./...
 
 bench: $(BIN) ## events per CPU-second end to end, latency of the acknowledgement, bytes per event
 	$(BIN) bench
 
 bench-ingest: $(BIN) bin/collector ## the edge beside an OpenTelemetry Collector, in one run: BENCH_FLAGS=-quick for a short one
 	go run ./internal/bench/ingest $(BENCH_FLAGS)
+
+profile: $(BIN) ## measure anew what the compiler optimises Serin for: cmd/serin/default.pgo
+	rm -rf bin/profiles
+	go run ./internal/bench/ingest -only throughput -rounds 1 -profiles bin/profiles
+	go tool pprof -proto -output bin/profiles/merged bin/profiles/*.pprof
+	go run ./internal/bench/pgo bin/profiles/merged cmd/serin/default.pgo
 
 bin/collector: $(wildcard internal/bench/collector/*.go) internal/bench/collector/go.mod internal/bench/collector/go.sum
 	cd internal/bench/collector && go build -o $(CURDIR)/$@ .

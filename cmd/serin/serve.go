@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime/pprof"
 
 	"go.yaml.in/yaml/v3"
 
@@ -20,13 +21,14 @@ import (
 )
 
 // serve runs the server until it is told to stop.
-func serve(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+func serve(ctx context.Context, args []string, stdout, stderr io.Writer) (failed error) {
 	fs := flag.NewFlagSet("serve", flag.ContinueOnError)
 	file := fs.String("config", "", "configuration `FILE`; without one, DATA/serin.yaml, which is made on the first start")
 	listen := fs.String("listen", "", "`address` to listen on")
 	data := fs.String("data", "", "`folder` for all that is stored")
 	sdk := fs.String("sdk", "", "built SDK `file` to serve as /serin.js")
 	verbose := fs.Bool("verbose", false, "log more")
+	cpuProfile := fs.String("cpuprofile", "", "write what the processor did until the end to `FILE`, for go tool pprof")
 	if _, err := parse(fs, args, 0, stderr); err != nil {
 		return err
 	}
@@ -49,6 +51,13 @@ func serve(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		}
 		override() // flags go before that file, too
 	}
+	if *cpuProfile != "" {
+		end, err := profile(*cpuProfile)
+		if err != nil {
+			return err
+		}
+		defer func() { failed = errors.Join(failed, end()) }()
+	}
 	if os.Getenv("GOGC") == "" {
 		go collect(ctx)
 	}
@@ -64,6 +73,24 @@ func serve(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		welcome(stdout, s, first)
 	}
 	return s.run(ctx)
+}
+
+// profile begins to write a CPU profile, until end is called.
+func profile(file string) (end func() error, err error) {
+	f, err := os.Create(file)
+	if err != nil {
+		return nil, fmt.Errorf("make the CPU profile: %w", err)
+	}
+	if err := pprof.StartCPUProfile(f); err != nil {
+		return nil, fmt.Errorf("make the CPU profile: %w", errors.Join(err, f.Close()))
+	}
+	return func() error {
+		pprof.StopCPUProfile()
+		if err := f.Close(); err != nil {
+			return fmt.Errorf("write the CPU profile: %w", err)
+		}
+		return nil
+	}, nil
 }
 
 // starter reads DATA/serin.yaml, or makes it: one tenant with a key and a

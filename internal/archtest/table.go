@@ -68,6 +68,7 @@ var table = []rule{
 	{of: "internal/bench/verdicts", may: []string{"internal/bench/process"}},
 	{of: "internal/bench/corpus"},
 	{of: "internal/bench/mutate"},
+	{of: "internal/bench/pgo"},
 	{of: "internal/bench/process", standardOnly: true},
 	{of: "internal/bench/wire", standardOnly: true},
 	{of: "internal/archtest", standardOnly: true},

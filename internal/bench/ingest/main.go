@@ -28,6 +28,7 @@ type options struct {
 	duration, warmup time.Duration
 	idle             int
 	only             *regexp.Regexp
+	profiles         string // folder for CPU profiles of Serin, which is measured alone then
 }
 
 func main() {
@@ -42,6 +43,7 @@ func main() {
 	flag.DurationVar(&o.warmup, "warmup", 2*time.Second, "`time` of each load before it")
 	quick := flag.Bool("quick", false, "one round of short loads, to see that it works: the numbers say little")
 	limit := flag.Duration("limit", 40*time.Minute, "`time` after which it gives up")
+	flag.StringVar(&o.profiles, "profiles", "", "`folder` for CPU profiles of Serin under each load of throughput; its peers are left out")
 	only := flag.String("only", "", "`pattern` of the sections to measure: throughput, latency, isolation, overload; all where empty")
 	flag.Parse()
 	if flag.NArg() > 0 || o.rounds < 1 || o.rounds > 100 || o.duration < time.Second || o.duration > time.Hour || o.warmup < 0 || o.warmup > time.Minute || o.idle < 0 {
@@ -67,7 +69,13 @@ func main() {
 }
 
 func compare(ctx context.Context, o *options) error {
-	for _, program := range []string{o.serin, o.collector} {
+	programs := []string{o.serin}
+	if o.profiles == "" {
+		programs = append(programs, o.collector)
+	} else if err := os.MkdirAll(o.profiles, 0o755); err != nil {
+		return fmt.Errorf("make a folder for profiles: %w", err)
+	}
+	for _, program := range programs {
 		if _, err := exec.LookPath(program); err != nil {
 			return fmt.Errorf("find the binaries (make bench-ingest builds them): %w", err)
 		}

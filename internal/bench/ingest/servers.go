@@ -102,6 +102,10 @@ func (b *bench) start(ctx context.Context, kind string, quota float64) (_ *serve
 	switch kind {
 	case "serin":
 		program, args, ready = b.serin, []string{"serve", "--config", file}, "/readyz"
+		if b.profiles != "" {
+			b.profiled++
+			args = append(args, "--cpuprofile", filepath.Join(b.profiles, fmt.Sprintf("%02d.pprof", b.profiled)))
+		}
 		s.settle = settleSerin
 		text = fmt.Sprintf(serinConfig, s.address, filepath.Join(s.dir, "data"), sealAfter, quota)
 	case "collector":

@@ -14,6 +14,7 @@ import (
 type bench struct {
 	*options
 	capacity float64 // events per second of the native format at full load
+	profiled int     // servers of which there is a profile
 }
 
 // contender is a server with the load that it is measured under.
@@ -80,6 +81,9 @@ rounds:
 			slices.Reverse(order) // what the machine does meanwhile meets each from both sides
 		}
 		for _, c := range order {
+			if b.profiles != "" && c.server != "serin" {
+				continue
+			}
 			r, d, err := b.once(ctx, &c)
 			if err != nil {
 				fault = fmt.Errorf("%s: %w", c.name, err)
