@@ -150,6 +150,9 @@ func network(b *dialect.Builder, s dialect.Source, body *fastjson.Value, at int6
 	if status, _ := dialect.Number(body, "status_code"); kind == "http.error" && status < 500 {
 		e.Kind = event.Event // the server answered: not for the network to be blamed
 	}
+	if kind == "abandoned" {
+		e.Kind = event.Event // nor where somebody left before it did
+	}
 	b.Add(s, e)
 }
 
