@@ -183,7 +183,7 @@ func (b *Book) slices(bg *verdict.Budget, g *Group, f *frame) {
 	if o.Method == RatioTimeslices {
 		bg.Total, bg.Bad = c.seen, 0
 		bg.Allowed = o.allowed(c.seen)
-		bg.Remaining = remaining(c.short(), bg.Allowed)
+		bg.Remaining = remaining(c.shares(), bg.Allowed)
 		return
 	}
 	// The budget is that of the whole window, of which a calendar one has a part
@@ -309,7 +309,7 @@ func (b *Book) sliceRate(g *Group, length int32, f *frame) (float64, sliceCounts
 	from, to := b.sliceWindow(length, f)
 	c := g.sliced(o, minutes(o.Slice), b.phase(f), from, to)
 	if o.Method == RatioTimeslices {
-		return c.short() / float64(c.seen) / o.Budget(), c
+		return c.shares() / float64(c.seen) / o.Budget(), c
 	}
 	return float64(c.bad) / float64(c.total) / o.Budget(), c
 }

@@ -22,9 +22,8 @@ func (c sliceCounts) minus(d sliceCounts) sliceCounts {
 	return sliceCounts{c.total - d.total, c.bad - d.bad, c.seen - d.seen, c.missing - d.missing, c.failed.minus(d.failed)}
 }
 
-// short returns the mean over all slices with units of the share of bad ones, times
-// how many those are.
-func (c sliceCounts) short() float64 { return float64(c.missing) / shareUnit }
+// shares returns the sum over the slices with units of the share of bad ones.
+func (c sliceCounts) shares() float64 { return float64(c.missing) / shareUnit }
 
 // every is how many slices are summed up at once: a sum over any window looks at twice
 // as many slices at most.
