@@ -60,7 +60,8 @@ func otlpRecords(b *Beacon) []logRecord {
 			r.name, r.attrs = "browser.request", []pair{text("http.request.method", e.Method), text("url.full", "https://api."+b.App+".example"+e.Name),
 				number("http.response.status_code", float64(e.Status)), number("duration", e.Value)}
 		case "resource":
-			r.name, r.attrs = "browser.resource", []pair{text("url.path", e.Name), text("initiator", "script"), number("duration", e.Value)}
+			r.name, r.attrs = "browser.resource_timing", []pair{text("url.full", "https://cdn."+b.App+".example"+e.Name), text("browser.resource_timing.initiator_type", "script"),
+				number("browser.resource_timing.duration", e.Value)}
 		case "longtask":
 			r.name, r.attrs = "app.jank", []pair{number("app.jank.period", e.Value/1000), url}
 		case "metric":
