@@ -162,17 +162,22 @@ func checkKey(kind string, pemText []byte) error {
 	return fmt.Errorf("key: want an RSA key for google_play, one of P-256 for app_store")
 }
 
+// parseKey reads a key in the forms in which it is given out: Google and Apple use PKCS
+// #8, GitHub uses PKCS #1.
 func parseKey(pemText []byte) (crypto.Signer, error) {
 	block, _ := pem.Decode(pemText)
 	if block == nil {
 		return nil, errors.New("key: want PEM")
 	}
-	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
-	signer, ok := key.(crypto.Signer)
-	if err != nil || !ok {
-		return nil, errors.New("key: want a private key in PKCS #8")
+	if key, err := x509.ParsePKCS8PrivateKey(block.Bytes); err == nil {
+		if signer, ok := key.(crypto.Signer); ok {
+			return signer, nil
+		}
 	}
-	return signer, nil
+	if key, err := x509.ParsePKCS1PrivateKey(block.Bytes); err == nil {
+		return key, nil
+	}
+	return nil, errors.New("key: want a private key in PKCS #8 or PKCS #1, without a password")
 }
 
 // signedJWT returns a JSON web token (RFC 7519), signed with RS256 or ES256 (RFC

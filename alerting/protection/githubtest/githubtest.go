@@ -54,11 +54,8 @@ func New(t testing.TB, now func() time.Time) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	g := &Server{Key: pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), t: t, public: &key.PublicKey, now: now}
+	// GitHub gives Apps their keys in PKCS #1.
+	g := &Server{Key: pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)}), t: t, public: &key.PublicKey, now: now}
 	g.Server = httptest.NewServer(http.HandlerFunc(g.serve))
 	t.Cleanup(g.Close)
 	return g
