@@ -85,6 +85,7 @@ func TestTools(t *testing.T) {
 	const (
 		deployments = "GET /repos/acme/shop/deployments?environment=prod&per_page=1&ref=v2.4.1"
 		commit      = "GET /repos/acme/shop/commits/v2.4.1"
+		statuses    = "GET /projects/7/repository/commits/abc/statuses?name=serin%2Fr1&per_page=100"
 		edits       = "/androidpublisher/v3/applications/com.acme.shop/edits"
 		versions    = "GET /v1/apps/42/appStoreVersions?filter%5BversionString%5D=2.4.1&include=appStoreVersionPhasedRelease&limit=1"
 	)
@@ -120,7 +121,11 @@ func TestTools(t *testing.T) {
 			map[string]string{"PUT /projects/acme%2Fshop/feature_flags/new%20checkout": `{}`}, []string{`PUT /projects/acme%2Fshop/feature_flags/new%20checkout {"active":false}`}, ""},
 		"gitlab flag, promote": {Settings{Kind: "gitlab", Project: "7", Flag: "f", Token: "t"}, verdict.Promote, nil, nil, ""},
 		"gitlab status": {Settings{Kind: "gitlab", Project: "7", Report: "status", Token: "t"}, verdict.Hold,
-			map[string]string{"GET /projects/7/repository/commits/2.4.1": `{"id":"abc"}`, "POST /projects/7/statuses/abc": `{}`}, []string{"GET /projects", `"state":"running"`}, ""},
+			map[string]string{"GET /projects/7/repository/commits/2.4.1": `{"id":"abc"}`, statuses: `[]`, "POST /projects/7/statuses/abc": `{}`}, []string{"GET /projects", statuses, `"state":"running"`}, ""},
+		"gitlab status, as it is": {Settings{Kind: "gitlab", Project: "7", Report: "status", Token: "t"}, verdict.Hold,
+			map[string]string{"GET /projects/7/repository/commits/2.4.1": `{"id":"abc"}`, statuses: `[{"id":2,"status":"running"},{"id":1,"status":"success"}]`, "POST /projects/7/statuses/abc": `!400`}, []string{"GET /projects", statuses}, ""},
+		"gitlab status, as it was": {Settings{Kind: "gitlab", Project: "7", Report: "status", Token: "t"}, verdict.Rollback,
+			map[string]string{"GET /projects/7/repository/commits/2.4.1": `{"id":"abc"}`, statuses: `[{"id":1,"status":"failed"},{"id":2,"status":"running"}]`, "POST /projects/7/statuses/abc": `{}`}, []string{"GET /projects", statuses, `"state":"failed"`}, ""},
 		"launchdarkly": {Settings{Kind: "launchdarkly", Project: "p", Environment: "prod", Flag: "f", Token: "t"}, verdict.Rollback,
 			map[string]string{"PATCH /api/v2/flags/p/f": `{}`}, []string{`"environmentKey":"prod","instructions":[{"kind":"turnFlagOff"}]`}, ""},
 		"google play": {play, verdict.Rollback, map[string]string{"POST /token": `{"access_token":"at"}`, "POST " + edits: `{"id":"e1"}`, "GET " + edits + "/e1/tracks/production": track("inProgress"),

@@ -81,8 +81,28 @@ func gitlab(ctx context.Context, c *client, v *verdict.Verdict) error {
 	if err := c.call(ctx, http.MethodGet, project+"/repository/commits/"+url.PathEscape(c.ref(v)), nil, &commit); err != nil {
 		return err
 	}
+	name := "serin/" + v.Rollout
 	state := map[verdict.Decision]string{verdict.Hold: "running", verdict.Promote: "success", verdict.Rollback: "failed"}[v.Decision]
-	return c.call(ctx, http.MethodPost, project+"/statuses/"+commit.ID, map[string]any{"state": state, "name": "serin/" + v.Rollout, "description": clip(v.Sentence, 255)}, nil)
+	// GitLab refuses a state that a status has already, with a 400 that is not told from
+	// others: a second hold, or a try after an answer that was lost.
+	var found []struct {
+		ID     int64  `json:"id"`
+		Status string `json:"status"`
+	}
+	query := url.Values{"name": {name}, "per_page": {"100"}}
+	if err := c.call(ctx, http.MethodGet, project+"/repository/commits/"+commit.ID+"/statuses?"+query.Encode(), nil, &found); err != nil {
+		return err
+	}
+	newest, is := int64(0), ""
+	for _, f := range found {
+		if f.ID > newest {
+			newest, is = f.ID, f.Status
+		}
+	}
+	if is == state {
+		return nil
+	}
+	return c.call(ctx, http.MethodPost, project+"/statuses/"+commit.ID, map[string]any{"state": state, "name": name, "description": clip(v.Sentence, 255)}, nil)
 }
 
 // launchDarkly turns a flag off at a rollback, by semantic patch
