@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -136,7 +137,7 @@ func (t *Tool) Tell(ctx context.Context, m webhook.Message) (webhook.Answer, err
 	case err == nil:
 		return webhook.Answer{Status: http.StatusOK}, nil
 	case errors.As(err, &status):
-		return webhook.Answer{Status: status.Status}, err
+		return webhook.Answer{Status: status.Status, After: status.After}, err
 	}
 	return webhook.Answer{}, err
 }
@@ -144,7 +145,8 @@ func (t *Tool) Tell(ctx context.Context, m webhook.Message) (webhook.Answer, err
 // StatusError is an answer that is none of success.
 type StatusError struct {
 	Status int
-	What   string // that was asked
+	What   string        // that was asked
+	After  time.Duration // the wait that the tool asks for; 0: none
 }
 
 // Error says what was asked, and the status. What the tool answered is left out:
@@ -197,7 +199,7 @@ func (c *client) send(req *http.Request, out any) error {
 		return fmt.Errorf("%s: read the answer: %w", what, err)
 	}
 	if res.StatusCode/100 != 2 {
-		return &StatusError{res.StatusCode, what}
+		return &StatusError{res.StatusCode, what, c.pause(res)}
 	}
 	if out == nil {
 		return nil
@@ -206,6 +208,20 @@ func (c *client) send(req *http.Request, out any) error {
 		return fmt.Errorf("%s: read the answer: %w", what, err)
 	}
 	return nil
+}
+
+// pause returns the wait that a tool asks for. GitHub says of its secondary limits how
+// long they last, and of the primary one when it ends; who goes on asking is shut out
+// for longer (https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api).
+func (c *client) pause(res *http.Response) time.Duration {
+	if after := webhook.RetryAfter(res.Header.Get("Retry-After"), c.now); after > 0 {
+		return after
+	}
+	end, err := strconv.ParseInt(res.Header.Get("X-RateLimit-Reset"), 10, 64)
+	if limited := res.StatusCode == http.StatusForbidden || res.StatusCode == http.StatusTooManyRequests; err != nil || !limited || res.Header.Get("X-RateLimit-Remaining") != "0" {
+		return 0
+	}
+	return webhook.RetryAfter(strconv.FormatInt(end-c.now.Unix(), 10), c.now)
 }
 
 // ref returns the reference of the canary's commit or deployment.

@@ -185,6 +185,41 @@ func TestTools(t *testing.T) {
 	}
 }
 
+// TestRateLimits has tools that say when they are to be asked again.
+func TestRateLimits(t *testing.T) {
+	soon := fmt.Sprint(now.Add(90 * time.Second).Unix())
+	for name, c := range map[string]struct {
+		kind   string
+		status int
+		header map[string]string
+		after  time.Duration
+	}{
+		"a secondary limit of GitHub": {"github", 403, map[string]string{"Retry-After": "60"}, time.Minute},
+		"a primary limit of GitHub":   {"github", 403, map[string]string{"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": soon}, 90 * time.Second},
+		"and one that is far away":    {"github", 429, map[string]string{"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "9999999999"}, 5 * time.Minute},
+		"no limit of GitHub":          {"github", 403, map[string]string{"X-RateLimit-Remaining": "4999", "X-RateLimit-Reset": soon}, 0},
+		"GitLab":                      {"gitlab", 429, map[string]string{"Retry-After": "30"}, 30 * time.Second},
+		"LaunchDarkly":                {"launchdarkly", 429, map[string]string{"Retry-After": "7"}, 7 * time.Second},
+		"no wait":                     {"launchdarkly", 500, nil, 0},
+	} {
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			for k, v := range c.header {
+				w.Header().Set(k, v)
+			}
+			w.WriteHeader(c.status)
+		}))
+		tl, err := New(Settings{Kind: c.kind, URL: s.URL, Repository: "acme/shop", Project: "p", Environment: "e", Flag: "f", Token: "t"}, http.DefaultClient, func() time.Time { return now })
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer, err := tl.Tell(t.Context(), webhook.Message{Verdict: &verdict.Verdict{Rollout: "r1", Decision: verdict.Rollback}})
+		if err == nil || answer.Status != c.status || answer.After != c.after {
+			t.Errorf("%s: status %d, after %v, %v; want %d after %v", name, answer.Status, answer.After, err, c.status, c.after)
+		}
+		s.Close()
+	}
+}
+
 func verifyJWT(t *testing.T, token string, verify func(sum, sig []byte) bool, issuer string, longest time.Duration) {
 	t.Helper()
 	parts := strings.Split(token, ".")
@@ -235,7 +270,7 @@ func TestSettings(t *testing.T) {
 		t.Errorf("without a repository: %v", err)
 	}
 	var status *StatusError
-	if err := error(&StatusError{500, "GET /"}); !errors.As(err, &status) || err.Error() != "GET /: status 500" {
+	if err := error(&StatusError{Status: 500, What: "GET /"}); !errors.As(err, &status) || err.Error() != "GET /: status 500" {
 		t.Error(err)
 	}
 }

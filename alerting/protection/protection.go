@@ -318,7 +318,11 @@ func (b *Book) Look(ctx context.Context) {
 			b.settle(w, true)
 		default:
 			w.Tries++
-			w.Next = now.Add(min(recheck<<min(w.Tries-1, 10), maxPause))
+			pause := min(recheck<<min(w.Tries-1, 10), maxPause)
+			if status != nil {
+				pause = max(pause, status.After)
+			}
+			w.Next = now.Add(pause)
 			log.Warn("a review was not taken, and is tried again", "error", err, "at", w.Next)
 			b.settle(w, false)
 		}

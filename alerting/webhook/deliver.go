@@ -328,9 +328,9 @@ func (d *Deliverer) attempt(ctx context.Context, t Target, m Message) (status in
 	return a.Status, a.After, err
 }
 
-// retryAfter reads the header, as seconds or a date, within bounds; 0 where
-// there is none.
-func retryAfter(s string, now time.Time) time.Duration {
+// RetryAfter reads the header of that name, as seconds or a date, within bounds; 0
+// where there is none.
+func RetryAfter(s string, now time.Time) time.Duration {
 	var d time.Duration
 	if n, err := strconv.Atoi(s); err == nil {
 		d = time.Duration(min(max(n, 0), int(maxRetryAfter/time.Second))) * time.Second

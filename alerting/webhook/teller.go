@@ -51,5 +51,5 @@ func Post(ctx context.Context, c Client, url string, header http.Header, body []
 	defer res.Body.Close()
 	// The status has said it all; what cannot be read costs the connection only.
 	text, _ := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
-	return Answer{res.StatusCode, retryAfter(res.Header.Get("Retry-After"), time.Now()), text}, nil
+	return Answer{res.StatusCode, RetryAfter(res.Header.Get("Retry-After"), time.Now()), text}, nil
 }
