@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
+	"strings"
 	"time"
 
 	"serin.dev/serin/alerting/alert"
@@ -29,6 +31,19 @@ type alertingConfig struct {
 
 func (c *alertingConfig) policy() alert.Policy {
 	return alert.Policy{Clear: c.Clear, Evaluations: c.Evaluations, KeepFiring: c.KeepFiringFor, Reopen: c.ReopenAfter, Forget: c.ForgetAfter, NoData: c.NoDataAfter, Group: c.GroupInterval}
+}
+
+// checkURL reports an external_url that is none: an Alertmanager would refuse all alerts
+// for it, the watchdog among them.
+func (c *alertingConfig) checkURL() error {
+	if c.ExternalURL == "" {
+		return nil
+	}
+	u, err := url.Parse(c.ExternalURL)
+	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		return fmt.Errorf("alerting.external_url: %q: want https://HOST or http://HOST, without a user, a query or a fragment", c.ExternalURL)
+	}
+	return nil
 }
 
 // The kinds of targets.
@@ -94,6 +109,9 @@ func (c *config) alertTargets() ([]alertTarget, error) {
 	if e := c.Alerting.Every; e != 0 && (e < time.Second || e > time.Minute) {
 		faults = append(faults, fmt.Errorf("alerting.every: %v: want 1s to 1m", e))
 	}
+	if err := c.Alerting.checkURL(); err != nil {
+		faults = append(faults, err)
+	}
 	client := webhook.NewClient(c.WebhookAllow)
 	for i, t := range c.Tenants {
 		names := map[string]bool{}
@@ -134,7 +152,7 @@ func (a *alertConfig) make(t *alertTarget, c *config, client webhook.Client) err
 	switch a.Kind {
 	case kindAlertmanager:
 		t.Level = true
-		t.manager = &alertmanager.Target{Tenant: t.Tenant, URL: a.URL, Labels: a.Labels, Source: c.Alerting.ExternalURL, Token: a.Token, Client: client}
+		t.manager = &alertmanager.Target{Tenant: t.Tenant, URL: a.URL, Labels: a.Labels, Source: strings.TrimRight(c.Alerting.ExternalURL, "/"), Token: a.Token, Client: client}
 		return t.manager.Check()
 	case kindSlack:
 		s := &slack.Target{URL: a.URL, Client: client}

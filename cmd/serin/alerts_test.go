@@ -286,7 +286,9 @@ func TestAlertConfigRefusals(t *testing.T) {
 			t.Errorf("%+v: %v, want %q", a, err, want)
 		}
 	}
-	for want, a := range map[string]alertingConfig{"alerting.every": {Every: time.Hour}, "alerting.clear": {Clear: 2}, "alerting.reopen_after": {ReopenAfter: -1}} {
+	for want, a := range map[string]alertingConfig{"alerting.every": {Every: time.Hour}, "alerting.clear": {Clear: 2}, "alerting.reopen_after": {ReopenAfter: -1},
+		// An Alertmanager refuses all alerts whose link is none.
+		`alerting.external_url: "serin.example:8711": want`: {ExternalURL: "serin.example:8711"}, `alerting.external_url: "https://serin.example/?x=1": want`: {ExternalURL: "https://serin.example/?x=1"}} {
 		c := testConfig(t.TempDir())
 		c.Alerting = a
 		if _, err := c.directory(); err == nil || !strings.Contains(err.Error(), want) {
