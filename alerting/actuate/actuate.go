@@ -78,7 +78,7 @@ func New(s Settings, do webhook.Client, now func() time.Time) (*Tool, error) {
 		return nil, fmt.Errorf("kind: %q: want one of %v", s.Kind, Kinds())
 	}
 	var faults []error
-	given := map[string]string{"repository": s.Repository, "project": s.Project, "environment": s.Environment, "flag": s.Flag, "package": s.Package, "issuer": s.Issuer, "key_id": s.KeyID, "token": s.Token, "key": string(s.Key)}
+	given := s.given()
 	for _, name := range k.needs {
 		if given[name] == "" {
 			faults = append(faults, fmt.Errorf("%s: absent: %s needs it", name, s.Kind))
@@ -95,8 +95,11 @@ func New(s Settings, do webhook.Client, now func() time.Time) (*Tool, error) {
 	switch {
 	case s.Report == "" && reports != nil:
 		s.Report = reports[0]
-	case s.Report != "" && !slices.Contains(reports, s.Report):
+	case s.Report != "" && reports != nil && !slices.Contains(reports, s.Report):
 		faults = append(faults, fmt.Errorf("report: %q: want one of %v", s.Report, reports))
+	}
+	if reports == nil || slices.Contains(reports, s.Report) {
+		faults = append(faults, s.strays()...)
 	}
 	if s.Kind == "gitlab" && s.Report == "flag" && s.Flag == "" {
 		faults = append(faults, errors.New("flag: absent: want the one that a rollback turns off, or report: status"))
@@ -122,6 +125,41 @@ func New(s Settings, do webhook.Client, now func() time.Time) (*Tool, error) {
 		return nil, err
 	}
 	return &Tool{s, do, now, k.act}, nil
+}
+
+// given returns the settings that only some tools have, by name.
+func (s *Settings) given() map[string]string {
+	return map[string]string{"repository": s.Repository, "project": s.Project, "environment": s.Environment, "report": s.Report, "ref": s.Ref, "flag": s.Flag,
+		"package": s.Package, "track": s.Track, "issuer": s.Issuer, "key_id": s.KeyID, "token": s.Token, "key": string(s.Key)}
+}
+
+// users are the tools, with a report where it matters, that use a setting.
+var users = map[string][]string{
+	"repository": {"github"}, "project": {"gitlab", "launchdarkly"}, "environment": {"github deployment", "launchdarkly"}, "report": {"github", "gitlab"},
+	"ref": {"github", "gitlab status"}, "flag": {"gitlab flag", "launchdarkly"}, "package": {"app_store", "google_play"}, "track": {"google_play"},
+	"issuer": {"app_store", "google_play"}, "key_id": {"app_store"}, "token": {"github", "gitlab", "launchdarkly"}, "key": {"app_store", "google_play"},
+}
+
+// strays reports settings that the tool does not use: who writes a flag believes that
+// it is turned off. The report is one of the tool's.
+func (s *Settings) strays() (faults []error) {
+	given := s.given()
+	for _, name := range slices.Sorted(maps.Keys(users)) {
+		who := users[name]
+		if given[name] == "" || slices.Contains(who, s.Kind) || slices.Contains(who, s.Kind+" "+s.Report) {
+			continue
+		}
+		is := s.Kind
+		if slices.ContainsFunc(who, func(w string) bool { return strings.HasPrefix(w, s.Kind+" ") }) {
+			is += " with report " + s.Report
+		}
+		want := strings.Join(who, ", ")
+		for _, kind := range []string{"github", "gitlab"} {
+			want = strings.ReplaceAll(want, kind+" ", kind+" with report ")
+		}
+		faults = append(faults, fmt.Errorf("%s: given for %s: want it for %s", name, is, want))
+	}
+	return faults
 }
 
 // URL is where the tool is.

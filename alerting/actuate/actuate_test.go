@@ -208,7 +208,14 @@ func TestRateLimits(t *testing.T) {
 			}
 			w.WriteHeader(c.status)
 		}))
-		tl, err := New(Settings{Kind: c.kind, URL: s.URL, Repository: "acme/shop", Project: "p", Environment: "e", Flag: "f", Token: "t"}, http.DefaultClient, func() time.Time { return now })
+		settings := Settings{Kind: c.kind, URL: s.URL, Token: "t", Repository: "acme/shop"}
+		switch c.kind {
+		case "gitlab":
+			settings = Settings{Kind: c.kind, URL: s.URL, Token: "t", Project: "p", Flag: "f"}
+		case "launchdarkly":
+			settings = Settings{Kind: c.kind, URL: s.URL, Token: "t", Project: "p", Environment: "e", Flag: "f"}
+		}
+		tl, err := New(settings, http.DefaultClient, func() time.Time { return now })
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -242,15 +249,23 @@ func verifyJWT(t *testing.T, token string, verify func(sum, sig []byte) bool, is
 }
 
 func TestSettings(t *testing.T) {
+	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for name, c := range map[string]struct {
 		s    Settings
 		want []string
 	}{
-		"kind":      {Settings{Kind: "jenkins"}, []string{`kind: "jenkins": want one of [app_store github gitlab google_play launchdarkly]`}},
-		"all told":  {Settings{Kind: "github", Repository: "shop", Report: "issue", URL: "ftp://x"}, []string{"token: absent", "repository: \"shop\"", `report: "issue"`, "url:"}},
-		"flag":      {Settings{Kind: "gitlab", Project: "1", Token: "t"}, []string{"flag: absent"}},
-		"key":       {Settings{Kind: "app_store", Package: "1", Issuer: "i", KeyID: "k", Key: []byte("x")}, []string{"key: want PEM"}},
-		"no report": {Settings{Kind: "launchdarkly", Project: "p", Environment: "e", Flag: "f", Token: "t", Report: "status"}, []string{"report:"}},
+		"kind":                             {Settings{Kind: "jenkins"}, []string{`kind: "jenkins": want one of [app_store github gitlab google_play launchdarkly]`}},
+		"all told":                         {Settings{Kind: "github", Repository: "shop", Report: "issue", URL: "ftp://x"}, []string{"token: absent", "repository: \"shop\"", `report: "issue"`, "url:"}},
+		"flag":                             {Settings{Kind: "gitlab", Project: "1", Token: "t"}, []string{"flag: absent"}},
+		"key":                              {Settings{Kind: "app_store", Package: "1", Issuer: "i", KeyID: "k", Key: []byte("x")}, []string{"key: want PEM"}},
+		"a flag that nobody turns off":     {Settings{Kind: "gitlab", Project: "1", Report: "status", Flag: "f", Token: "t"}, []string{"flag: given for gitlab with report status: want it for gitlab with report flag, launchdarkly"}},
+		"an environment that is not asked": {Settings{Kind: "github", Repository: "a/b", Report: "check", Environment: "e", Token: "t"}, []string{"environment: given for github with report check: want it for github with report deployment, launchdarkly"}},
+		"another's": {Settings{Kind: "google_play", Package: "p", Issuer: "i", Key: pemOf(t, rsaKey), Repository: "a/b", Ref: "v{canary}", KeyID: "k", Token: "geheim"},
+			[]string{"repository: given for google_play: want it for github", "ref: given for google_play", "key_id: given for google_play: want it for app_store", "token: given for google_play: want it for github, gitlab, launchdarkly"}},
+		"no report": {Settings{Kind: "launchdarkly", Project: "p", Environment: "e", Flag: "f", Token: "t", Report: "status"}, []string{"report: given for launchdarkly: want it for github, gitlab"}},
 	} {
 		_, err := New(c.s, http.DefaultClient, nil)
 		if err == nil {

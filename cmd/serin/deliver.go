@@ -110,6 +110,9 @@ func (c *toolConfig) tool(client webhook.Client) (*actuate.Tool, error) {
 		}
 		f.put(text)
 	}
+	if c.Token != "" && c.TokenFile != "" {
+		faults = append(faults, errors.New("token: given beside token_file: want one of both"))
+	}
 	if len(faults) > 0 {
 		return nil, errors.Join(faults...)
 	}

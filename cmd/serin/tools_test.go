@@ -51,12 +51,14 @@ func TestToolIsTold(t *testing.T) {
 
 func TestToolFaults(t *testing.T) {
 	c := testConfig(t.TempDir())
-	c.Tenants[0].Tools = []toolConfig{{Name: "a", Kind: "github", Repository: "x"}, {Kind: "jenkins"}, {Name: "a", Kind: "app_store", KeyFile: "absent.pem"}}
+	c.Tenants[0].Tools = []toolConfig{{Name: "a", Kind: "github", Repository: "x"}, {Kind: "jenkins"}, {Name: "a", Kind: "app_store", KeyFile: "absent.pem"},
+		{Name: "b", Kind: "gitlab", Project: "1", Flag: "f", Token: "t", TokenFile: "absent.token"}}
 	_, err := c.targets()
 	if err == nil {
 		t.Fatal("no fault")
 	}
-	for _, want := range []string{"tenants[0].tools[0].token: absent", `tenants[0].tools[0].repository: "x"`, `tenants[0].tools[1].kind: "jenkins"`, `tenants[0].tools[1].name: ""`, "tenants[0].tools[2].key_file:", `tenants[0].tools[2].name: "a"`} {
+	for _, want := range []string{"tenants[0].tools[0].token: absent", `tenants[0].tools[0].repository: "x"`, `tenants[0].tools[1].kind: "jenkins"`, `tenants[0].tools[1].name: ""`, "tenants[0].tools[2].key_file:", `tenants[0].tools[2].name: "a"`,
+		"tenants[0].tools[3].token: given beside token_file"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("no %s in\n%v", want, err)
 		}
