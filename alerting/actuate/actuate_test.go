@@ -87,7 +87,7 @@ func TestTools(t *testing.T) {
 		commit      = "GET /repos/acme/shop/commits/v2.4.1"
 		statuses    = "GET /projects/7/repository/commits/abc/statuses?name=serin%2Fr1&per_page=100"
 		edits       = "/androidpublisher/v3/applications/com.acme.shop/edits"
-		versions    = "GET /v1/apps/42/appStoreVersions?filter%5BversionString%5D=2.4.1&include=appStoreVersionPhasedRelease&limit=1"
+		versions    = "GET /v1/apps/42/appStoreVersions?filter%5BversionString%5D=2.4.1&include=appStoreVersionPhasedRelease&limit=10"
 	)
 	track := func(status string) string {
 		return fmt.Sprintf(`{"track":"production","releases":[{"name":"2.4.1","versionCodes":["241"],"status":%q,"userFraction":0.05,"releaseNotes":[{"language":"de","text":"x"}]},{"name":"2.4.0","versionCodes":["240"],"status":"completed"}]}`, status)
@@ -139,7 +139,11 @@ func TestTools(t *testing.T) {
 		"app store": {apple, verdict.Rollback, map[string]string{versions: phased("ACTIVE"), "PATCH /v1/appStoreVersionPhasedReleases/7": `{}`},
 			[]string{versions, `{"data":{"attributes":{"phasedReleaseState":"PAUSED"},"id":"7","type":"appStoreVersionPhasedReleases"}}`}, ""},
 		"app store, paused already": {apple, verdict.Rollback, map[string]string{versions: phased("PAUSED")}, []string{versions}, ""},
-		"app store, no phases":      {apple, verdict.Rollback, map[string]string{versions: `{"data":[],"included":[]}`}, []string{versions}, "no phased release"},
+		"app store, of several platforms": {apple, verdict.Rollback, map[string]string{versions: `{"included":[{"type":"appStoreVersionPhasedReleases","id":"6","attributes":{"phasedReleaseState":"PAUSED"}},` +
+			`{"type":"appStoreVersionPhasedReleases","id":"7","attributes":{"phasedReleaseState":"ACTIVE"}},{"type":"appStoreVersionPhasedReleases","id":"8","attributes":{"phasedReleaseState":"INACTIVE"}}]}`,
+			"PATCH /v1/appStoreVersionPhasedReleases/7": `{}`}, []string{versions, "PATCH /v1/appStoreVersionPhasedReleases/7"}, ""},
+		"app store, at its end": {apple, verdict.Rollback, map[string]string{versions: phased("COMPLETE")}, []string{versions}, "COMPLETE: only an active one can be paused"},
+		"app store, no phases":  {apple, verdict.Rollback, map[string]string{versions: `{"data":[],"included":[]}`}, []string{versions}, "no phased release"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			url, got := tool(t, c.answers)

@@ -104,7 +104,8 @@ func (c *client) googleToken(ctx context.Context) (string, error) {
 }
 
 // appStore pauses the phased release of the canary's version at a rollback. There
-// is no way back to the version before, and anybody can still get it by hand
+// is no way back to the version before, and anybody can still get it by hand. An app
+// of several platforms has a version of the same name on each: all are paused
 // (https://developer.apple.com/documentation/appstoreconnectapi/app-store-version-phased-releases).
 func appStore(ctx context.Context, c *client, v *verdict.Verdict) error {
 	if v.Decision != verdict.Rollback {
@@ -116,7 +117,7 @@ func appStore(ctx context.Context, c *client, v *verdict.Verdict) error {
 		return err
 	}
 	c.header.Set("Authorization", "Bearer "+token)
-	query := url.Values{"filter[versionString]": {v.Canary}, "include": {"appStoreVersionPhasedRelease"}, "limit": {"1"}}
+	query := url.Values{"filter[versionString]": {v.Canary}, "include": {"appStoreVersionPhasedRelease"}, "limit": {"10"}}
 	var found struct {
 		Included []struct {
 			Type       string `json:"type"`
@@ -130,15 +131,30 @@ func appStore(ctx context.Context, c *client, v *verdict.Verdict) error {
 		return err
 	}
 	const phased = "appStoreVersionPhasedReleases"
+	stopped, unready := 0, ""
+	var faults []error
 	for _, one := range found.Included {
 		if one.Type != phased {
 			continue
 		}
-		if one.Attributes.State == "PAUSED" {
-			return nil
+		switch one.Attributes.State {
+		case "PAUSED":
+			stopped++
+		case "ACTIVE":
+			stopped++
+			faults = append(faults, c.call(ctx, http.MethodPatch, "/v1/"+phased+"/"+url.PathEscape(one.ID),
+				map[string]any{"data": map[string]any{"type": phased, "id": one.ID, "attributes": map[string]string{"phasedReleaseState": "PAUSED"}}}, nil))
+		case "INACTIVE": // nobody gets it yet
+			unready = one.Attributes.State
+		default:
+			faults = append(faults, fmt.Errorf("the phased release of version %s is %s: only an active one can be paused", v.Canary, one.Attributes.State))
 		}
-		return c.call(ctx, http.MethodPatch, "/v1/"+phased+"/"+url.PathEscape(one.ID),
-			map[string]any{"data": map[string]any{"type": phased, "id": one.ID, "attributes": map[string]string{"phasedReleaseState": "PAUSED"}}}, nil)
+	}
+	switch {
+	case stopped > 0 || len(faults) > 0:
+		return errors.Join(faults...)
+	case unready != "":
+		return fmt.Errorf("the phased release of version %s is %s: only an active one can be paused", v.Canary, unready)
 	}
 	return fmt.Errorf("version %s has no phased release to pause", v.Canary)
 }
