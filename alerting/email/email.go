@@ -3,6 +3,7 @@ package email
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -32,9 +33,12 @@ type Target struct {
 	Address        string // HOST:PORT of the server
 	Security       string // starttls, tls or none; empty: starttls
 	User, Password string // of the server; empty: none
-	From           string
-	To             []string
-	Dialer         interface {
+	// Hello is the name that is said to the server, as relays ask for one that is
+	// not everybody's (RFC 5321, 4.1.1.1); empty: localhost.
+	Hello  string
+	From   string
+	To     []string
+	Dialer interface {
 		DialContext(ctx context.Context, network, address string) (net.Conn, error)
 	}
 	// RootCAs and the like, for servers of one's own; nil: the system's.
@@ -54,6 +58,9 @@ func (t *Target) Check() error {
 		}
 	default:
 		return fmt.Errorf("security: %q: want starttls, tls or none", t.Security)
+	}
+	if len(t.Hello) > 255 || strings.ContainsFunc(t.Hello, func(c rune) bool { return c <= ' ' || c > '~' }) {
+		return fmt.Errorf("hello: %.64q: want a host's name, or an address in brackets", t.Hello)
 	}
 	if _, err := mail.ParseAddress(t.From); err != nil {
 		return fmt.Errorf("from: %q: want an address", t.From)
@@ -159,7 +166,7 @@ func (t *Target) send(ctx context.Context, body []byte) error {
 		return fmt.Errorf("greet: %w", err)
 	}
 	defer c.Close()
-	if err := c.Hello("localhost"); err != nil {
+	if err := c.Hello(cmp.Or(t.Hello, "localhost")); err != nil {
 		return fmt.Errorf("hello: %w", err)
 	}
 	if t.Security == "" || t.Security == StartTLS {

@@ -37,6 +37,7 @@ type server struct {
 }
 
 type received struct {
+	hello   string
 	from    string
 	to      []string
 	data    string
@@ -86,6 +87,7 @@ func (s *server) serve(c net.Conn) {
 		}
 		switch strings.ToUpper(verb) {
 		case "EHLO":
+			got.hello = rest
 			if s.tls != nil && !got.secured {
 				say("250-mail.example")
 				say("250-STARTTLS")
@@ -273,6 +275,30 @@ func TestCheck(t *testing.T) {
 		change(&bad)
 		if err := bad.Check(); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %q", err, want)
+		}
+	}
+}
+
+// TestHello has a relay that takes mail from nobody who does not say its name, as
+// Google's does.
+func TestHello(t *testing.T) {
+	for hello, want := range map[string]string{"": "localhost", "serin.shop.example": "serin.shop.example"} {
+		s := start(t, &server{})
+		to := &Target{Address: s.listener.Addr().String(), Security: None, Hello: hello, From: "serin@shop.example", To: []string{"ops@shop.example"}, Dialer: &net.Dialer{}}
+		if err := to.Check(); err != nil {
+			t.Fatal(err)
+		}
+		if a, err := to.Tell(t.Context(), webhook.Message{Body: []byte("x")}); err != nil || a.Status != 250 {
+			t.Fatal(a, err)
+		}
+		if got := <-s.mails; got.hello != want {
+			t.Errorf("EHLO %q, want %q", got.hello, want)
+		}
+	}
+	for _, bad := range []string{"serin shop", "a\r\nMAIL", strings.Repeat("a", 256)} {
+		to := &Target{Address: "mail.example:25", Security: None, Hello: bad, From: "serin@shop.example", To: []string{"ops@shop.example"}}
+		if err := to.Check(); err == nil || !strings.HasPrefix(err.Error(), "hello: ") {
+			t.Errorf("%q: %v", bad, err)
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"os"
 	"strings"
 	"time"
 
@@ -70,7 +71,8 @@ type alertConfig struct {
 	Labels     map[string]string `yaml:"labels,omitempty"`      // alertmanager: put on all alerts
 	Watchdog   time.Duration     `yaml:"watchdog,omitempty"`    // webhook: between messages that say that objectives are evaluated; 0: none
 
-	SMTP     string   `yaml:"smtp,omitempty"` // email: HOST:PORT
+	SMTP     string   `yaml:"smtp,omitempty"`  // email: HOST:PORT
+	Hello    string   `yaml:"hello,omitempty"` // the name that is said to the server; default: this machine's, where it has a domain
 	Security string   `yaml:"security,omitempty"`
 	User     string   `yaml:"user,omitempty"`
 	Password string   `yaml:"password,omitempty"`
@@ -164,7 +166,7 @@ func (a *alertConfig) make(t *alertTarget, c *config, client webhook.Client) err
 		t.body, t.messages.Teller = pagerduty.Body, p
 		return p.Check()
 	case kindEmail:
-		e := &email.Target{Address: a.SMTP, Security: a.Security, User: a.User, Password: a.Password, From: a.From, To: a.To, Dialer: webhook.NewDialer(c.WebhookAllow)}
+		e := &email.Target{Address: a.SMTP, Security: a.Security, User: a.User, Password: a.Password, Hello: a.hello(), From: a.From, To: a.To, Dialer: webhook.NewDialer(c.WebhookAllow)}
 		t.body, t.messages.Teller = e.Body, e
 		return e.Check()
 	case kindWebhook:
@@ -192,6 +194,18 @@ func (a *alertConfig) make(t *alertTarget, c *config, client webhook.Client) err
 	return fmt.Errorf("kind: %q: want alertmanager, slack, pagerduty, webhook or email", a.Kind)
 }
 
+// hello returns the name that a mail server is told. Google's relay, and others, take
+// nothing from a localhost.
+func (a *alertConfig) hello() string {
+	if a.Hello != "" {
+		return a.Hello
+	}
+	if name, err := os.Hostname(); err == nil && strings.Contains(name, ".") {
+		return name
+	}
+	return ""
+}
+
 // strays reports a field that the kind does not have: it would be ignored.
 func (a *alertConfig) strays() error {
 	for _, f := range []struct {
@@ -205,7 +219,7 @@ func (a *alertConfig) strays() error {
 		{"token", a.Token != "", []string{kindAlertmanager}},
 		{"labels", len(a.Labels) > 0, []string{kindAlertmanager}},
 		{"watchdog", a.Watchdog != 0, []string{kindWebhook}},
-		{"smtp", a.SMTP != "", []string{kindEmail}}, {"security", a.Security != "", []string{kindEmail}},
+		{"smtp", a.SMTP != "", []string{kindEmail}}, {"hello", a.Hello != "", []string{kindEmail}}, {"security", a.Security != "", []string{kindEmail}},
 		{"user", a.User != "", []string{kindEmail}}, {"password", a.Password != "", []string{kindEmail}},
 		{"from", a.From != "", []string{kindEmail}}, {"to", len(a.To) > 0, []string{kindEmail}},
 	} {

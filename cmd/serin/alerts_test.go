@@ -269,16 +269,18 @@ func TestDamagedAlertsFile(t *testing.T) {
 
 func TestAlertConfigRefusals(t *testing.T) {
 	for want, a := range map[string]alertConfig{
-		`kind: "sms"`:             {Name: "x", Kind: "sms"},
-		`name: ""`:                {Kind: "slack", URL: "https://hooks.example/x"},
-		"url: want that":          {Name: "x", Kind: "slack"},
-		"routing_key: 3":          {Name: "x", Kind: "pagerduty", RoutingKey: "abc"},
-		"secret: absent":          {Name: "x", Kind: "webhook", URL: "https://x.example"},
-		"want whsec_":             {Name: "x", Kind: "webhook", URL: "https://x.example", Secret: "geheim"},
-		`smtp: ""`:                {Name: "x", Kind: "email"},
-		`severity: "urgent"`:      {Name: "x", Kind: "slack", Severity: "urgent"},
-		`to: given for the kind`:  {Name: "x", Kind: "slack", To: []string{"a@x.example"}},
-		"url: given for the kind": {Name: "x", Kind: "email", URL: "https://x.example"},
+		`kind: "sms"`:               {Name: "x", Kind: "sms"},
+		`name: ""`:                  {Kind: "slack", URL: "https://hooks.example/x"},
+		"url: want that":            {Name: "x", Kind: "slack"},
+		"routing_key: 3":            {Name: "x", Kind: "pagerduty", RoutingKey: "abc"},
+		"secret: absent":            {Name: "x", Kind: "webhook", URL: "https://x.example"},
+		"want whsec_":               {Name: "x", Kind: "webhook", URL: "https://x.example", Secret: "geheim"},
+		`smtp: ""`:                  {Name: "x", Kind: "email"},
+		`severity: "urgent"`:        {Name: "x", Kind: "slack", Severity: "urgent"},
+		"hello: \"a b\"":            {Name: "x", Kind: "email", SMTP: "mail.example:25", Security: "none", Hello: "a b", From: "a@x.example", To: []string{"a@x.example"}},
+		"hello: given for the kind": {Name: "x", Kind: "slack", Hello: "x.example"},
+		`to: given for the kind`:    {Name: "x", Kind: "slack", To: []string{"a@x.example"}},
+		"url: given for the kind":   {Name: "x", Kind: "email", URL: "https://x.example"},
 	} {
 		c := testConfig(t.TempDir())
 		c.Tenants[0].Alerts = []alertConfig{a}
