@@ -336,6 +336,9 @@ func (b *Book) unit(id uint64, cohort, group int, at int32, received int64, pref
 			s.came(b, cohort, at, prefix, bad)
 		}
 	case bad && !u.Bad:
+		if b.late(u.At, received) && b.late(at, received) {
+			b.restate(u.At, Counts{Total: -1}) // history had the unit already: what comes late is that it failed
+		}
 		b.count(int(u.Cohort), int(u.Group), u.At, b.Now, Counts{Total: -1})
 		b.count(int(u.Cohort), int(u.Group), at, received, Counts{Total: 1, Bad: 1, Capped: 1})
 		for _, s := range b.Spenders {
@@ -360,9 +363,14 @@ func (b *Book) count(cohort, group int, at int32, received int64, c Counts) {
 	}
 	b.Cohorts[cohort].Units.Add(at-mod(at, quarter), c)
 	// What moves within the book has been told already.
-	if c.Total > 0 && received-int64(at)*60_000 > b.Objective.Lateness.Milliseconds()+60_000 {
+	if c.Total > 0 && b.late(at, received) {
 		b.restate(at, c)
 	}
+}
+
+// late reports whether what is received at a time is late for a minute.
+func (b *Book) late(at int32, received int64) bool {
+	return received-int64(at)*60_000 > b.Objective.Lateness.Milliseconds()+60_000
 }
 
 func (b *Book) restate(at int32, c Counts) {

@@ -119,8 +119,9 @@ func TestOracle(t *testing.T) {
 		list := []seen{}
 		sessions := map[uint64]int{}
 		var restated verdict.Restated
+		isLate := func(at int64) bool { return (now-at)*60+30 > int64(o.Lateness/time.Second)+60 }
 		note := func(at int64, bad bool) {
-			if (now-at)*60+30 > int64(o.Lateness/time.Second)+60 {
+			if isLate(at) {
 				late++
 				restated.Total++
 				if bad {
@@ -148,6 +149,9 @@ func TestOracle(t *testing.T) {
 				list = append(list, seen{at, bad})
 				note(at, bad)
 			} else if bad && !list[i].bad {
+				if isLate(at) && isLate(list[i].at) {
+					restated.Total-- // history had the session already: late is that it failed
+				}
 				list[i] = seen{at, true}
 				note(at, true)
 			}
@@ -243,4 +247,22 @@ func TestOracle(t *testing.T) {
 // near compares two figures that were computed in other orders.
 func near(a, b float64) bool {
 	return a == b || math.IsNaN(a) && math.IsNaN(b) || math.Abs(a-b) <= 1e-9*math.Max(1, math.Abs(b))
+}
+
+// TestLateSession has a session come late whose failure is not its first event:
+// history is corrected by one session, on the day that it fails.
+func TestLateSession(t *testing.T) {
+	o := testObjective(0.9)
+	o.Unit = UnitSession
+	b := NewBook(o, 0)
+	b.Cohorts = append(b.Cohorts, &Cohort{})
+	const at = 30_000_000
+	received := int64(at+600) * 60_000
+	b.Advance(received)
+	for i, bad := range []bool{false, false, true, true} {
+		b.unit(7, 0, -1, at+int32(i), received, "", bad)
+	}
+	if want := (verdict.Restated{Total: 1, Bad: 1}); b.Restated != want || len(b.Late) != 1 || b.Late[0].Total != 1 || b.Late[0].Bad != 1 {
+		t.Errorf("restated %+v, by day %+v; want %+v", b.Restated, b.Late, want)
+	}
 }
