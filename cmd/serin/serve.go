@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"runtime/pprof"
 
 	"go.yaml.in/yaml/v3"
@@ -58,6 +59,9 @@ func serve(ctx context.Context, args []string, stdout, stderr io.Writer) (failed
 		}
 		defer func() { failed = errors.Join(failed, end()) }()
 	}
+	if os.Getenv("GOMAXPROCS") == "" && runtime.GOMAXPROCS(0) < leastProcs {
+		runtime.GOMAXPROCS(leastProcs)
+	}
 	if os.Getenv("GOGC") == "" {
 		go collect(ctx)
 	}
@@ -74,6 +78,11 @@ func serve(ctx context.Context, args []string, stdout, stderr io.Writer) (failed
 	}
 	return s.run(ctx)
 }
+
+// leastProcs is how many goroutines may run at once, where there is one core, too. One
+// that waits for the disk's sync keeps its turn until the runtime takes it away, some 0.2
+// ms later, 300 times in a second (go tool trace): another goes on meanwhile.
+const leastProcs = 2
 
 // profile begins to write a CPU profile, until end is called.
 func profile(file string) (end func() error, err error) {

@@ -87,7 +87,7 @@ func compare(ctx context.Context, o *options) error {
 	if err != nil {
 		commit = []byte("unknown") // a source tree without its history
 	}
-	fmt.Printf("Commit %s, %s, %s, %d CPUs; the server on one core with GOMAXPROCS=1, the load on another; %d rounds of %v.\n",
+	fmt.Printf("Commit %s, %s, %s, %d CPUs; the server on one core, the load on another; %d rounds of %v.\n",
 		strings.TrimSpace(string(commit)), runtime.Version(), cpuModel(), runtime.NumCPU(), o.rounds, o.duration)
 	b := &bench{options: o}
 	for _, section := range []struct {

@@ -124,7 +124,7 @@ func (b *bench) start(ctx context.Context, kind string, quota float64) (_ *serve
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		return nil, fmt.Errorf("write a configuration: %w", err)
 	}
-	if s.Server, err = process.Start(process.Options{Cores: b.serverCore, Procs: 1}, program, args...); err != nil {
+	if s.Server, err = process.Start(process.Options{Cores: b.serverCore}, program, args...); err != nil {
 		return nil, err
 	}
 	for range 600 {

@@ -145,7 +145,6 @@ type Server struct {
 // Options say how a server is run.
 type Options struct {
 	Cores string   // as taskset takes them, such as "1"; empty: any
-	Procs int      // GOMAXPROCS; 0: as many as there are
 	Env   []string // and nothing else but PATH and HOME
 }
 
@@ -157,9 +156,6 @@ func Start(o Options, program string, args ...string) (*Server, error) {
 	}
 	s := &Server{cmd: exec.Command(program, args...), ended: make(chan struct{})}
 	s.cmd.Env = append([]string{"PATH=/usr/bin:/bin", "HOME=/nonexistent"}, o.Env...)
-	if o.Procs > 0 {
-		s.cmd.Env = append(s.cmd.Env, "GOMAXPROCS="+strconv.Itoa(o.Procs))
-	}
 	s.cmd.Stderr = &s.log
 	// A server must not outlive what measures it.
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
