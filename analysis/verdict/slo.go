@@ -2,7 +2,6 @@ package verdict
 
 import (
 	"fmt"
-	"math"
 	"slices"
 	"time"
 )
@@ -143,17 +142,8 @@ type Budget struct {
 }
 
 // Left says what is left of the budget, in per cent: below 0 where more than all of it
-// was spent, "-" where that is not known.
-func (b *Budget) Left() string {
-	x := 100 * float64(b.Remaining)
-	switch {
-	case math.IsNaN(x) || math.IsInf(x, 0):
-		return "-"
-	case math.Abs(x) >= 1000:
-		return fmt.Sprintf("%.0f %%", x)
-	}
-	return fmt.Sprintf("%.1f %%", x)
-}
+// was spent.
+func (b *Budget) Left() string { return b.Remaining.Percent() }
 
 // Restated counts late units.
 type Restated struct {

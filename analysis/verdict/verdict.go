@@ -76,6 +76,18 @@ type Reason struct {
 // one as null.
 type Bound float64
 
+// Percent says a share in per cent, "-" where it is not known.
+func (b Bound) Percent() string {
+	x := 100 * float64(b)
+	switch {
+	case math.IsNaN(x) || math.IsInf(x, 0):
+		return "-"
+	case math.Abs(x) >= 1000:
+		return fmt.Sprintf("%.0f %%", x)
+	}
+	return fmt.Sprintf("%.1f %%", x)
+}
+
 // MarshalJSON writes null for NaN and infinities.
 func (b Bound) MarshalJSON() ([]byte, error) {
 	if math.IsNaN(float64(b)) || math.IsInf(float64(b), 0) {

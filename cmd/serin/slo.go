@@ -6,7 +6,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"math"
 	"net/http"
 	"net/url"
 	"os"
@@ -85,13 +84,6 @@ func printStates(w io.Writer, states []verdict.SLOState) error {
 	return t.Flush()
 }
 
-func percent(b verdict.Bound) string {
-	if x := float64(b); !math.IsNaN(x) && !math.IsInf(x, 0) {
-		return fmt.Sprintf("%.1f %%", 100*x)
-	}
-	return "-"
-}
-
 // printWho prints what each release, arm and stratum spent.
 func printWho(w io.Writer, who *slo.Who) error {
 	fmt.Fprintf(w, "%s: %d of %d %ss bad from %s to %s; the target allows %.4g\n", who.SLO, who.Bad, who.Total, who.Unit, who.From.Format(time.RFC3339), who.To.Format(time.RFC3339), who.Allowed)
@@ -105,7 +97,7 @@ func printWho(w io.Writer, who *slo.Who) error {
 		t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 		fmt.Fprintf(t, "\n%s\tBAD\tOF\tSPENT\tEXCESS\tINTERVAL\tCOMPARED\t\n", part.title)
 		for _, s := range part.shares {
-			fmt.Fprintf(t, "%s\t%d\t%d\t%s\t%s\t%s to %s\t%d\t\n", s.Name, s.Bad, s.Total, percent(s.Spent), figure(s.Excess), figure(s.Lo), figure(s.Hi), s.Compared)
+			fmt.Fprintf(t, "%s\t%d\t%d\t%s\t%s\t%s to %s\t%d\t\n", s.Name, s.Bad, s.Total, s.Spent.Percent(), figure(s.Excess), figure(s.Lo), figure(s.Hi), s.Compared)
 		}
 		if err := t.Flush(); err != nil {
 			return err

@@ -73,26 +73,17 @@ func (d *decoder) items(v *fastjson.Value, list string) []*fastjson.Value {
 		d.b.Reject(event.ReasonType, list, l.Type().String(), "an array")
 		return nil
 	}
-	items := l.GetArray()
-	for i, item := range items {
-		if item.Type() != fastjson.TypeObject {
-			return d.objects(items, i, list)
-		}
+	items, other := l.GetArray(), func(item *fastjson.Value) bool { return item.Type() != fastjson.TypeObject }
+	if !slices.ContainsFunc(items, other) {
+		return items
 	}
-	return items
-}
-
-// objects returns the items that are objects, of which those before at are.
-func (d *decoder) objects(items []*fastjson.Value, at int, list string) []*fastjson.Value {
-	kept := slices.Clone(items[:at])
-	for _, item := range items[at:] {
-		if item.Type() == fastjson.TypeObject {
-			kept = append(kept, item)
-		} else {
+	return slices.DeleteFunc(slices.Clone(items), func(item *fastjson.Value) bool {
+		if other(item) {
 			d.b.Reject(event.ReasonType, list, item.Type().String(), "an object")
+			return true
 		}
-	}
-	return kept
+		return false
+	})
 }
 
 func (d *decoder) source(meta *fastjson.Value) {

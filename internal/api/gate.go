@@ -311,25 +311,27 @@ func ofrepPreflight(w http.ResponseWriter, _ *http.Request) {
 
 // ofrepFault says what is wrong with the body of an evaluation, which is a JSON object
 // whose context, an object as well, no value depends on. No body at all is none that is wrong.
-func ofrepFault(w http.ResponseWriter, r *http.Request) (e gate.Evaluation, bad bool) {
+func ofrepFault(w http.ResponseWriter, r *http.Request) string {
 	var body struct {
 		Context *map[string]json.RawMessage `json:"context"`
 	}
 	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	switch {
 	case err != nil:
-		return gate.Evaluation{ErrorCode: "PARSE_ERROR", ErrorDetails: fmt.Sprintf("body: %v", err)}, true
+		return fmt.Sprintf("body: %v", err)
 	case len(bytes.TrimSpace(data)) > 0 && json.Unmarshal(data, &body) != nil:
-		return gate.Evaluation{ErrorCode: "PARSE_ERROR", ErrorDetails: `body: want a JSON object such as {"context":{"targetingKey":"u1"}}`}, true
+		return `body: want a JSON object such as {"context":{"targetingKey":"u1"}}`
 	}
-	return e, false
+	return ""
 }
+
+// ofrepParse is OFREP's code for a body that cannot be read.
+const ofrepParse = "PARSE_ERROR"
 
 func (a *API) ofrepOne(w http.ResponseWriter, r *http.Request) {
 	cross(w)
-	if e, bad := ofrepFault(w, r); bad {
-		e.Key = r.PathValue("key")
-		a.told(write(w, http.StatusBadRequest, e))
+	if fault := ofrepFault(w, r); fault != "" {
+		a.told(write(w, http.StatusBadRequest, gate.Evaluation{Key: r.PathValue("key"), ErrorCode: ofrepParse, ErrorDetails: fault}))
 		return
 	}
 	s, k := a.standing(r, tenant.ScopeFlag, nil)
@@ -374,8 +376,8 @@ func matches(values []string, tag string) bool {
 // value the status is an error, so that the client goes on with what it knows.
 func (a *API) ofrepAll(w http.ResponseWriter, r *http.Request) {
 	cross(w)
-	if e, bad := ofrepFault(w, r); bad {
-		a.told(write(w, http.StatusBadRequest, map[string]string{"errorCode": e.ErrorCode, "errorDetails": e.ErrorDetails}))
+	if fault := ofrepFault(w, r); fault != "" {
+		a.told(write(w, http.StatusBadRequest, map[string]string{"errorCode": ofrepParse, "errorDetails": fault}))
 		return
 	}
 	s, k := a.standing(r, tenant.ScopeFlag, nil)
