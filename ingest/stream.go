@@ -354,7 +354,7 @@ func (e *Edge) message(g *tenant.Grant, client *admit.Client, least event.Tenanc
 
 func (e *Edge) one(g *tenant.Grant, client *admit.Client, least event.Tenancy, d *decoding, body []byte) (ack, *pendingGroup) {
 	// The batcher's and the tasters' own time limits bound it.
-	bad, ref := e.decodeNative(context.Background(), d, g, &head{}, body)
+	bad, ref := e.decodeNative(context.Background(), d, g, &head{client: *client}, body)
 	e.breaker.note(sender{g.KeyID, client.Prefix}, ref.weight())
 	if ref != nil {
 		return ack{Error: &nack{ref.reason, ref.field, shortened(ref.value), ref.want, ref.status == http.StatusServiceUnavailable || ref.status == http.StatusTooManyRequests}}, nil

@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gorilla/websocket"
+
 	"serin.dev/serin/ingest/dialect"
 	"serin.dev/serin/ingest/taste"
 	"serin.dev/serin/internal/event"
@@ -156,6 +158,55 @@ func TestPoisonIsQuarantined(t *testing.T) {
 	client = "192.0.2.1"
 	if status, text := send("/v1/beacons?key=pk_shop", beaconText(2, viewText(time.Now()))); status != http.StatusAccepted {
 		t.Errorf("another network with the key: %d %s", status, text)
+	}
+}
+
+// TestPoisonOfAStream has one network send poison over a websocket: its form is
+// refused there, and not to others with the key, whatever way they come.
+func TestPoisonOfAStream(t *testing.T) {
+	d, err := tenant.NewDirectory([]tenant.Spec{{ID: "shop", Keys: []tenant.Key{{Key: "pk_shop"}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := New(Options{Tenants: d, Journal: slowLog{}, Logger: slog.New(slog.DiscardHandler), Fail: func(error) {}, TasteAll: true,
+		Network: Network{TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}},
+		Taster: func() *exec.Cmd {
+			cmd := exec.Command(os.Args[0])
+			cmd.Env = append(os.Environ(), "SERIN_TASTER=1")
+			return cmd
+		}})
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { e.Run(ctx) })
+	url, stop := listen(t, e)
+	defer func() {
+		stop()
+		cancel()
+		wg.Wait()
+	}()
+	bad := open(t, url, "pk_shop", "X-Forwarded-For", "192.0.2.1")
+	good := open(t, url, "pk_shop", "X-Forwarded-For", "198.51.100.1")
+	at := time.Now().UnixMilli()
+	text := func(seq int, word string) string {
+		return beaconText(seq, fmt.Sprintf(`{"k":"view","n":%q,"t":%d}`, word, at))
+	}
+	for i, c := range []struct {
+		stream *websocket.Conn
+		word   string
+		reason event.Reason
+	}{{bad, "arsenic", event.ReasonPoison}, {bad, "water", event.ReasonJail}, {good, "water", ""}} {
+		send(t, c.stream, text(i, c.word))
+		a := answers(t, c.stream)
+		got := event.Reason("")
+		if a.Acks[0].Error != nil {
+			got = a.Acks[0].Error.Reason
+		}
+		if got != c.reason {
+			t.Errorf("%s, message %d: reason %q, want %q", c.word, i, got, c.reason)
+		}
+	}
+	if list := e.tasters.Quarantined("shop"); len(list) != 1 || list[0].Network == "" {
+		t.Errorf("%+v", list)
 	}
 }
 
