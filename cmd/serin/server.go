@@ -138,9 +138,12 @@ const tasterCommand = "taste-worker"
 // error is the last thing that a dying process says of its death; it is dropped,
 // since its text may hold what killed it.
 func taster() *exec.Cmd {
-	self, err := os.Executable()
-	if err != nil {
-		self = os.Args[0]
+	// A path would lead to whatever stands there by now, such as the next version.
+	self := "/proc/self/exe"
+	if _, err := os.Stat(self); err != nil {
+		if self, err = os.Executable(); err != nil {
+			self = os.Args[0]
+		}
 	}
 	cmd := exec.Command(self)
 	cmd.Args = []string{os.Args[0], tasterCommand}

@@ -59,6 +59,9 @@ func Serve(l Limits, in io.Reader, out io.Writer, answer func(q, a []byte) []byt
 	orphan := time.AfterFunc(time.Hour, func() { syscall.Exit(exitOrphan) })
 	orphan.Stop()
 	r, w := bufio.NewReaderSize(in, 2*maxBytesTogether), bufio.NewWriterSize(out, 2*maxBytesTogether)
+	if _, err := w.Write(make([]byte, lengthBytes)); err != nil { // it is ready
+		return fmt.Errorf("write an answer: %w", err)
+	}
 	var a []byte
 	for {
 		if r.Buffered() == 0 {

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -203,6 +204,31 @@ func TestOneNetworkBlocksAFormForItselfAlone(t *testing.T) {
 	}
 	if len(j.until) != 1 || j.keys["k"] != 1 {
 		t.Errorf("%d fingerprints, %d of the key", len(j.until), j.keys["k"])
+	}
+}
+
+// TestTasterThatCannotStart has children that end before they read anything: no
+// body is blamed for that, and bodies are tasted again when it is over.
+func TestTasterThatCannotStart(t *testing.T) {
+	var broken atomic.Bool
+	broken.Store(true)
+	p := pool(t, Options{Tasters: 1, PerTenant: 1, Command: func() *exec.Cmd {
+		if broken.Load() {
+			return exec.Command("false")
+		}
+		return command("1m")()
+	}})
+	for i := range 4 {
+		if got, err := taste(p, "a", "good"); err == nil || errors.Is(err, ErrPoison) || errors.Is(err, ErrQuarantined) {
+			t.Errorf("body %d: %q, %v", i, got, err)
+		}
+	}
+	if list := p.Quarantined("a"); len(list) != 0 {
+		t.Errorf("in quarantine: %+v", list)
+	}
+	broken.Store(false)
+	if got, err := taste(p, "a", "good"); err != nil || got != "ok good" {
+		t.Errorf("%q, %v", got, err)
 	}
 }
 

@@ -22,7 +22,8 @@ const (
 )
 
 // A request and an answer are each a length in four bytes, little-endian, and
-// as many bytes.
+// as many bytes. The first answer of a child is empty and answers nothing: it is
+// ready, and what it dies of from then on is a body.
 const lengthBytes = 4
 
 // taster is one place for a child, and the goroutine that feeds it.
@@ -122,6 +123,12 @@ func (t *taster) cross(jobs []*job) (left []*job, cause string) {
 		}
 	}
 	var timedOut atomic.Bool
+	known := func() string {
+		if timedOut.Load() {
+			return causeTimeout
+		}
+		return ""
+	}
 	process := t.cmd.Process
 	late := time.AfterFunc(t.o.Timeout, func() {
 		timedOut.Store(true)
@@ -134,17 +141,17 @@ func (t *taster) cross(jobs []*job) (left []*job, cause string) {
 		t.frame = append(t.frame, j.q...)
 	}
 	if _, err := t.in.Write(t.frame); err != nil {
-		return jobs, t.reap(timedOut.Load())
+		return jobs, t.reap(known())
 	}
 	for i, j := range jobs {
 		a, err := readFrame(t.out, maxAnswer)
 		if err != nil {
-			return jobs[i:], t.reap(timedOut.Load())
+			return jobs[i:], t.reap(known())
 		}
 		j.answer <- answered{a: a}
 	}
 	if !late.Stop() {
-		t.reap(true)
+		t.reap(causeTimeout)
 		return nil, ""
 	}
 	t.deaths = 0
@@ -182,8 +189,15 @@ func (t *taster) end() {
 	t.cmd = nil
 }
 
-// reap buries a dead child and says what it died of.
-func (t *taster) reap(timedOut bool) (cause string) {
+// The causes of a death that its exit status does not tell.
+const (
+	causeTimeout = "timeout"
+	causeStart   = "start"
+)
+
+// reap buries a dead child and says what it died of: the cause that is known, else
+// what its exit status tells.
+func (t *taster) reap(known string) (cause string) {
 	defer func() { metrics.GetOrCreateCounter(`serin_taste_deaths_total{cause="` + cause + `"}`).Inc() }()
 	t.deaths++
 	if time.Since(t.started) > time.Minute {
@@ -195,8 +209,8 @@ func (t *taster) reap(timedOut bool) (cause string) {
 	code := t.cmd.ProcessState.ExitCode()
 	t.cmd = nil
 	switch {
-	case timedOut:
-		return "timeout"
+	case known != "":
+		return known
 	case code == 2:
 		return "fatal" // the runtime's: a stack, memory, a panic
 	case code >= 0:
@@ -223,5 +237,11 @@ func (t *taster) start() error {
 		return fmt.Errorf("start a taster: %w", err)
 	}
 	t.cmd, t.in, t.out, t.started = cmd, in, bufio.NewReaderSize(out, maxBytesTogether), time.Now()
+	late := time.AfterFunc(t.o.Timeout, func() { _ = cmd.Process.Kill() }) // it may have ended just now
+	defer late.Stop()
+	if _, err := readFrame(t.out, 0); err != nil {
+		t.reap(causeStart)
+		return fmt.Errorf("start a taster: it ended before it was ready: %w", err)
+	}
 	return nil
 }
