@@ -54,6 +54,7 @@ func newJail(length time.Duration, now func() time.Time) *jail {
 // networks, and to all where they are as many as spread.
 type term struct {
 	until    time.Time
+	tenant   string
 	key      string
 	networks []string
 }
@@ -95,20 +96,28 @@ func (j *jail) put(s *Sample, cause string) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	now := j.now()
+	oldest := fp
 	for f, t := range j.until { // rare enough to walk
-		if !now.Before(t.until) {
+		switch {
+		case !now.Before(t.until):
 			j.forget(f)
+		case oldest == fp || t.until.Before(j.until[oldest].until):
+			oldest = f
 		}
 	}
-	if t, ok := j.until[fp]; ok {
-		if len(t.networks) < spread && !slices.Contains(t.networks, s.Network) {
-			t.networks = append(t.networks, s.Network)
-			j.until[fp] = t
+	t, ok := j.until[fp]
+	if !ok {
+		if len(j.until) >= maxNames {
+			j.forget(oldest)
 		}
-	} else if len(j.until) < maxNames {
-		j.until[fp] = term{now.Add(j.length), s.Key, []string{s.Network}}
+		t.tenant, t.key = s.Tenant, s.Key
 		j.keys[s.Key]++
 	}
+	t.until = now.Add(j.length)
+	if len(t.networks) < spread && !slices.Contains(t.networks, s.Network) {
+		t.networks = append(t.networks, s.Network)
+	}
+	j.until[fp] = t
 	j.next++
 	j.ring = append(j.ring, Entry{ID: j.next, Fingerprint: fmt.Sprintf("%016x", fp), Tenant: s.Tenant, Key: s.Key, Network: s.Network, Protocol: s.Protocol, Cause: cause,
 		At: now, Until: now.Add(j.length), Size: len(s.Body), Body: slices.Clone(s.Body)})
@@ -148,13 +157,11 @@ func (p *Pool) Release(tenant, fingerprint string) bool {
 		j.held -= len(e.Body)
 		return true
 	})
-	if !found {
-		return false
-	}
-	for fp := range j.until {
-		if fmt.Sprintf("%016x", fp) == fingerprint {
+	for fp, t := range j.until { // which may have outlasted its bodies
+		if t.tenant == tenant && fmt.Sprintf("%016x", fp) == fingerprint {
+			found = true
 			j.forget(fp)
 		}
 	}
-	return true
+	return found
 }

@@ -243,6 +243,60 @@ func TestTheRingIsBounded(t *testing.T) {
 	}
 }
 
+// TestTheNamesAreBounded has more forms kill tasters than are refused at once: the
+// one that is the oldest is tasted again, and the newest is refused.
+func TestTheNamesAreBounded(t *testing.T) {
+	now := time.Unix(1e9, 0)
+	j := newJail(time.Hour, func() time.Time { return now })
+	for i := range maxNames + 1 {
+		s := sample("k", "n", strings.NewReplacer("0", "[", "1", "{").Replace(fmt.Sprintf("%013b", i)))
+		j.put(s, "exit")
+		if err := j.check(s); !errors.Is(err, ErrQuarantined) {
+			t.Fatalf("form %d got %v", i, err)
+		}
+		now = now.Add(time.Millisecond)
+	}
+	if len(j.until) != maxNames || j.keys["k"] != maxNames {
+		t.Errorf("%d forms, %d of the key", len(j.until), j.keys["k"])
+	}
+	if err := j.check(sample("k", "n", strings.Repeat("[", 13))); err != nil {
+		t.Errorf("the oldest got %v", err)
+	}
+}
+
+// TestATermBeginsAgain has a second network send a form that is in quarantine:
+// it is refused to that one for as long as its entry says.
+func TestATermBeginsAgain(t *testing.T) {
+	now := time.Unix(1e9, 0)
+	j := newJail(time.Minute, func() time.Time { return now })
+	j.put(sample("k", "n1", "[]"), "exit")
+	now = now.Add(50 * time.Second)
+	j.put(sample("k", "n2", "[]"), "exit")
+	now = now.Add(50 * time.Second)
+	if err := j.check(sample("k", "n2", "[]")); !errors.Is(err, ErrQuarantined) {
+		t.Errorf("got %v before %s", err, j.ring[1].Until)
+	}
+}
+
+// TestReleaseWithoutABody has the ring forget the body of a form that is still
+// refused: it can be released, by its tenant.
+func TestReleaseWithoutABody(t *testing.T) {
+	p := pool(t, Options{})
+	for i := range maxEntries + 1 {
+		p.jail.put(sample("k", "n", strings.Repeat("[", i)), "exit")
+	}
+	fingerprint := fmt.Sprintf("%016x", Fingerprint("p", "k", nil))
+	if p.Release("b", fingerprint) {
+		t.Error("released by another tenant")
+	}
+	if !p.Release("a", fingerprint) {
+		t.Error("not released")
+	}
+	if err := p.jail.check(sample("k", "n", "")); err != nil {
+		t.Errorf("after its release: %v", err)
+	}
+}
+
 func TestFingerprint(t *testing.T) {
 	base := `{"a":1,"b":"x","c":[1,2]}`
 	for _, c := range []struct {
