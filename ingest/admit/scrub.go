@@ -38,27 +38,32 @@ var rules = []struct {
 	on   suspicion
 	re   *regexp.Regexp
 	mark string
-	also func(match string) bool
+	by   func(match string) string // what stands in the place of a match, where it is not the mark alone
 }{
 	// What follows a path's question mark, up to a space, a quote or a line's
 	// position such as ":1:2)".
-	{query, regexp.MustCompile(`(https?://[^\s"'<>?]*|/[^\s"'<>?]+)\?[^\s"'<>]*?(:\d+:\d+\)?|["'\s<>)]|$)`), "${1}?" + markQuery + "${2}", nil},
-	{secret, regexp.MustCompile(`://[^\s/:@"'<>]+:[^\s/@"'<>]+@`), "://" + markToken + "@", nil}, // before a host
-	{email, regexp.MustCompile(`[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+`), markEmail, nil},
+	{query, regexp.MustCompile(`(https?://[^\s"'<>?]*|/[^\s"'<>?]*)\?[^\s"'<>]*?(:\d+:\d+\)?|["'\s<>)]|$)`), "${1}?" + markQuery + "${2}", nil},
+	{secret, regexp.MustCompile(`://[^\s/:@"'<>]*:[^\s/"'<>]+@`), "://" + markToken + "@", nil}, // before a host
+	// In a URL's path the sign is mostly escaped, once or twice.
+	{email, regexp.MustCompile(`[\pL\pN._%+-]+(?:@|%(?:25)?40)[\pL\pN-]+(\.[\pL\pN-]+)+`), markEmail, nil},
 	{jwt, regexp.MustCompile(`\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{4,}\.[A-Za-z0-9_-]*`), markToken, nil}, // JSON web tokens
 	{bearer, regexp.MustCompile(`(?i)\bbearer\s+[A-Za-z0-9._~+/=-]{8,}`), markToken, nil},
-	{secret, regexp.MustCompile(`(?i)\b(authorization)\b["']?\s*[=:]\s*["']?(?:basic|digest|negotiate|apikey|token)\s+[^\s"'&,;]{3,}`), "${1}=" + markToken, nil},
-	{secret, regexp.MustCompile(`(?i)\b(password|passwd|secret|token|api[_-]?key|authorization)\b["']?\s*[=:]\s*["']?[^\s"'&,;]{3,}`), "${1}=" + markToken, nil},
-	{card, regexp.MustCompile(`\b[2-6]\d(?:[ -]?\d){11,17}\b`), markCard, luhn},
+	{secret, regexp.MustCompile(`(?i)\b(authorization)\b\\?["']?\s*[=:]\s*\\?["']?(?:basic|digest|negotiate|apikey|token)\s+[^\s"'\\&,;]{3,}`), "${1}=" + markToken, nil},
+	// The value ends where its quote does, which is escaped in JSON within JSON.
+	{secret, regexp.MustCompile(`(?i)\b([\w-]*(?:password|passwd|secret|token|api[_-]?key|authorization))\b\\?["']?\s*[=:]\s*(?:\\?"[^"\\\n]{3,}|\\?'[^'\\\n]{3,}|\\?["']?[^\s"'\\&,;]{3,})`),
+		"${1}=" + markToken, nil},
+	{card, regexp.MustCompile(`\b\d(?:[ -]?\d){12,}\b`), "", cards},
 	{ip, regexp.MustCompile(`\b(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?\d?\d)\b`), markIP, nil},
-	{ip, regexp.MustCompile(`\b[0-9A-Fa-f]{1,4}(?::[0-9A-Fa-f]{0,4}){2,7}\b`), markIP, version6},
+	{ip, regexp.MustCompile(`\b[0-9A-Fa-f]{1,4}(?::[0-9A-Fa-f]{0,4}){2,7}\b`), "", version6},
 }
 
-// version6 reports whether s is an IPv6 address, and no name of a namespace such as
+// version6 takes out s where it is an IPv6 address, and no name of a namespace such as
 // face::cafe, which has no digit.
-func version6(s string) bool {
-	_, err := netip.ParseAddr(s)
-	return err == nil && strings.ContainsAny(s, "0123456789")
+func version6(s string) string {
+	if _, err := netip.ParseAddr(s); err == nil && strings.ContainsAny(s, "0123456789") {
+		return markIP
+	}
+	return s
 }
 
 // secretEnds are the last letters of the words whose values are secret.
@@ -67,7 +72,7 @@ var secretEnds = []string{"password", "passwd", "secret", "token", "key", "autho
 // telling has the bytes that say anything of what a text may hold. Digits, which
 // make runs, and what may stand in one are among them.
 var telling = func() (t [256]bool) {
-	for _, c := range []byte("0123456789. -?@ebB=:") {
+	for _, c := range []byte("0123456789. -?@%ebB=:") {
 		t[c] = true
 	}
 	return t
@@ -106,6 +111,10 @@ func suspect(s string) (found suspicion) {
 			if scheme {
 				found |= secret
 			}
+		case '%':
+			if rest := s[i+1:]; strings.HasPrefix(rest, "40") || strings.HasPrefix(rest, "2540") {
+				found |= email
+			}
 		case 'e':
 			if strings.HasPrefix(s[i:], "eyJ") {
 				found |= jwt
@@ -125,7 +134,7 @@ func suspect(s string) (found suspicion) {
 				colon = i
 				scheme = scheme || strings.HasPrefix(s[i:], "://")
 			}
-			word := strings.TrimRight(s[:i], " \t\n\r\"'")
+			word := strings.TrimRight(s[:i], " \t\n\f\r\"'\\")
 			for _, end := range secretEnds {
 				if n := len(word) - len(end); n >= 0 && strings.EqualFold(word[n:], end) {
 					found |= secret
@@ -204,18 +213,55 @@ func builtIn(found suspicion, s string) string {
 		if found&r.on == 0 {
 			continue
 		}
-		if r.also == nil {
+		if r.by == nil {
 			s = r.re.ReplaceAllString(s, r.mark)
 			continue
 		}
-		s = r.re.ReplaceAllStringFunc(s, func(m string) string {
-			if r.also(m) {
-				return r.mark
-			}
-			return m
-		})
+		s = r.re.ReplaceAllStringFunc(s, r.by)
 	}
 	return s
+}
+
+// The digits that a payment card's number has (ISO/IEC 7812-1).
+const (
+	leastCard = 13
+	mostCard  = 19
+)
+
+// cards takes the numbers of cards out of a run of digits. Others may stand before
+// and behind one, such as an amount or a check value: a number begins and ends with
+// a group.
+func cards(run string) string {
+	const apart = " -"
+	var out strings.Builder
+	for rest := run; rest != ""; {
+		end := 0
+		if rest[0] >= '2' && rest[0] <= '6' {
+			for i, digits := 0, 0; i < len(rest) && digits < mostCard; i++ {
+				if strings.IndexByte(apart, rest[i]) >= 0 {
+					continue
+				}
+				digits++
+				if (i+1 == len(rest) || strings.IndexByte(apart, rest[i+1]) >= 0) && digits >= leastCard && luhn(rest[:i+1]) {
+					end = i + 1
+				}
+			}
+		}
+		if end > 0 {
+			out.WriteString(markCard)
+		} else {
+			end = strings.IndexAny(rest, apart)
+			if end < 0 {
+				end = len(rest)
+			}
+			out.WriteString(rest[:end])
+		}
+		if rest = rest[end:]; rest != "" {
+			out.WriteByte(rest[0])
+			rest = rest[1:]
+		}
+	}
+	return out.String()
 }
 
 // luhn reports whether the digits of s end in the check digit of ISO/IEC
@@ -235,5 +281,5 @@ func luhn(s string) bool {
 		sum += d
 		n++
 	}
-	return n >= 13 && sum%10 == 0
+	return n >= leastCard && sum%10 == 0
 }
