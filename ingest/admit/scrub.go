@@ -69,6 +69,16 @@ func version6(s string) string {
 // secretEnds are the last letters of the words whose values are secret.
 var secretEnds = []string{"password", "passwd", "secret", "token", "key", "authorization"}
 
+// secretKey reports whether the value of an attribute is secret by its key.
+func secretKey(key string) bool {
+	for _, end := range [...]string{"password", "passwd", "secret", "token", "apikey", "api_key", "api-key", "authorization"} {
+		if n := len(key) - len(end); n >= 0 && strings.EqualFold(key[n:], end) {
+			return true
+		}
+	}
+	return false
+}
+
 // telling has the bytes that say anything of what a text may hold. Digits, which
 // make runs, and what may stand in one are among them.
 var telling = func() (t [256]bool) {
@@ -188,7 +198,13 @@ func Scrub(by *tenant.Scrub, m *Memo, b *event.Beacon) (changed int) {
 		one(&e.Message)
 		one(&e.Stack)
 		for j := range e.Attrs {
-			one(&e.Attrs[j].Text)
+			a := &e.Attrs[j]
+			if by.Rules&secret != 0 && a.Text != "" && secretKey(a.Key) && a.Text != "true" && a.Text != "false" {
+				a.Text = markToken // as if it stood behind its key in a text
+				changed++
+				continue
+			}
+			one(&a.Text)
 		}
 	}
 	return changed

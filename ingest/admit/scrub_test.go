@@ -73,6 +73,26 @@ func TestScrubReachesEveryText(t *testing.T) {
 	}
 }
 
+// TestSecretByItsKey has attributes whose values say nothing of what they are.
+func TestSecretByItsKey(t *testing.T) {
+	for _, c := range []struct{ key, text, want string }{
+		{"password", "hunter2", markToken},
+		{"http.request.header.Authorization", "Basic dXNlcjpwYXNzd29yZA==", markToken},
+		{"accessToken", "abc", markToken},
+		{"x-api-key", "abc", markToken},
+		{"has_token", "true", "true"},
+		{"token", "", ""},
+		{"tokens", "12", "12"},
+		{"primary_key", "12", "12"},
+	} {
+		b := event.Beacon{Events: []event.One{{Name: "x", Attrs: []event.Attr{{Key: c.key, Text: c.text}}}}}
+		Scrub(&allRules, new(Memo), &b)
+		if got := b.Events[0].Attrs[0].Text; got != c.want {
+			t.Errorf("%s: %q became %q, want %q", c.key, c.text, got, c.want)
+		}
+	}
+}
+
 func FuzzScrub(f *testing.F) {
 	f.Add("http://a:b@c 2001:db8::1 1:2:3:4:5:6:7:8 a:b::c:1")
 	f.Add("Bearer abcdefgh12345678 ann@mail.example /a?b 4111 1111 1111 1111")
