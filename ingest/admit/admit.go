@@ -69,5 +69,6 @@ func Beacon(g *tenant.Grant, c *Client, m *Memo, b *event.Beacon, now int64) (wh
 	clear(b.Events[len(kept):])
 	b.Events = kept
 	Scrub(g.Scrub, m, b)
+	disguise(g, b)
 	return nil, slices.Clip(events)
 }

@@ -93,6 +93,28 @@ func TestSecretByItsKey(t *testing.T) {
 	}
 }
 
+// TestUsersAreDisguised has clients that hash no user: two stay two, and are known
+// again.
+func TestUsersAreDisguised(t *testing.T) {
+	g := grants(t, map[string]tenant.Quota{"a": {}})["a"]
+	user := func(name string) string {
+		b := event.Beacon{App: "x", Release: "1", User: name, Sent: 1000}
+		if whole, _ := Beacon(g, &Client{}, nil, &b, 1000); whole != nil {
+			t.Fatal(whole)
+		}
+		return b.User
+	}
+	ann, bob := user("ann@mail.example"), user("bob@mail.example")
+	if ann == bob || ann != user("ann@mail.example") || !strings.HasPrefix(ann, "h:") || len(ann) != 26 {
+		t.Errorf("ann became %q, bob %q", ann, bob)
+	}
+	for _, name := range []string{"", "h:9f2c", "4a1b2c3d-0000-4000-8000-000000000000"} {
+		if got := user(name); got != name {
+			t.Errorf("%q became %q", name, got)
+		}
+	}
+}
+
 func FuzzScrub(f *testing.F) {
 	f.Add("http://a:b@c 2001:db8::1 1:2:3:4:5:6:7:8 a:b::c:1")
 	f.Add("Bearer abcdefgh12345678 ann@mail.example /a?b 4111 1111 1111 1111")
