@@ -194,6 +194,9 @@ func (e *Edge) foreignHTTP(p *protocol, w http.ResponseWriter, r *http.Request) 
 	for name, values := range r.Header {
 		v.req.Header[strings.ToLower(name)] = values[0]
 	}
+	if list := r.Header["Baggage"]; len(list) > 1 {
+		v.req.Header["baggage"] = strings.Join(list, ",")
+	}
 	e.place(v, peerOf(r), headerOf(r.Header))
 	if v.req.Key == "" {
 		v.req.Key = p.key(&v.req)

@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -14,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gorilla/websocket"
 	"github.com/valyala/fastjson"
 
 	"serin.dev/serin/ingest/dialect"
@@ -316,6 +318,53 @@ func TestBaggageLowersTenancy(t *testing.T) {
 	res.Body.Close()
 	if got := e.tenancies(t)["test-traffic"]; got != event.Test {
 		t.Errorf("stored as %s", got)
+	}
+}
+
+// TestBaggageOfSeveralLines has somebody else's baggage come first, by each of the ways
+// in.
+func TestBaggageOfSeveralLines(t *testing.T) {
+	e := newEdge(t)
+	ways := map[string]string{"lane": "", "http": "Expect: 100-continue\r\n"}
+	for way, line := range ways {
+		for _, path := range []string{"/v1/beacons?key=pk_open", "/faro/collect/pk_open"} {
+			session := way + "-session-" + path[1:3]
+			body := strings.Replace(beaconText(0, viewText(time.Now())), "session-0", session, 1)
+			if path != "/v1/beacons?key=pk_open" {
+				body = fmt.Sprintf(`{"meta":{"app":{"name":"a","version":"1"},"session":{"id":%q}},"events":[{"name":"x"}]}`, session)
+			}
+			conn, err := net.Dial("tcp", strings.TrimPrefix(e.url, "http://"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			if _, err := fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %d\r\nBaggage: a=b\r\n%sBaggage: serin.tenancy=test\r\n\r\n%s",
+				path, len(body), line, body); err != nil {
+				t.Fatal(err)
+			}
+			if answer, err := io.ReadAll(conn); err != nil || !strings.Contains(string(answer), " 202 ") {
+				t.Errorf("%s: %v: %s", session, err, answer)
+			}
+		}
+	}
+	h := http.Header{"Baggage": {"a=b", "serin.tenancy=test"}}
+	c, _, err := websocket.DefaultDialer.Dial("ws"+strings.TrimPrefix(e.url, "http")+"/v1/stream?key=pk_open", h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	send(t, c, strings.Replace(beaconText(0, viewText(time.Now())), "session-0", "stream-session", 1))
+	if a := answers(t, c); a.Acks[0].Error != nil {
+		t.Error(a.Acks[0].Error)
+	}
+	got := e.tenancies(t)
+	if len(got) != 5 {
+		t.Errorf("stored %v", got)
+	}
+	for session, tenancy := range got {
+		if tenancy != event.Test {
+			t.Errorf("%s is stored as %s", session, tenancy)
+		}
 	}
 }
 

@@ -54,7 +54,7 @@ func (f front) Begin(x *lane.Exchange) lane.Verdict {
 		return f.beginForeign(x, wk)
 	}
 	wk.head = head{key: queryKey(string(x.Query)), origin: string(x.Get("origin")), ctype: string(x.Get("content-type")),
-		encoding: string(x.Get("content-encoding")), baggage: string(x.Get("baggage"))}
+		encoding: string(x.Get("content-encoding")), baggage: fieldOf(x)("Baggage")}
 	g, ref := f.e.nativeHead(a, &wk.head, x.Peer().Addr(), fieldOf(x))
 	if ref != nil {
 		refuse(a, name(g), ref)
@@ -125,7 +125,8 @@ func (f *textField) set(name, value []byte) (same bool) {
 }
 
 // headerOf fills in what decoders see of the request's fields, by their names in
-// lower case. Of one that is there twice the first counts. The length of the body
+// lower case. Of one that is there twice the first counts, but of baggage, whose lines
+// are members of one list (W3C Baggage, section 3.1), both. The length of the body
 // is left out: it is the one that differs from request to request, and without it
 // the map of the request before mostly stays as it is.
 func (wk *work) headerOf(x *lane.Exchange) map[string]string {
@@ -153,8 +154,11 @@ func (wk *work) headerOf(x *lane.Exchange) map[string]string {
 	clear(header)
 	for i := range wk.fields {
 		f := &wk.fields[i]
-		if _, ok := header[f.name]; !ok {
+		switch was, ok := header[f.name]; {
+		case !ok:
 			header[f.name] = f.value
+		case f.name == "baggage":
+			header[f.name] = was + "," + f.value
 		}
 	}
 	return header

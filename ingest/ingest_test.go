@@ -376,6 +376,9 @@ func TestPreflight(t *testing.T) {
 		if got := res.Header.Get("Access-Control-Allow-Origin"); res.StatusCode != http.StatusNoContent || got != c.want {
 			t.Errorf("%s from %s: %d, origin %q; want %q", c.key, c.origin, res.StatusCode, got, c.want)
 		}
+		if got := res.Header.Get("Access-Control-Allow-Headers"); c.want != "" && !strings.Contains(got, "Baggage") {
+			t.Errorf("a page may send %q, and no tenancy in transit", got)
+		}
 	}
 }
 

@@ -127,7 +127,8 @@ func TestHeaderOfTheRequestBefore(t *testing.T) {
 		{"/faro/collect/pk_open", "Baggage: serin.tenancy=shadow\r\n", event.Shadow},
 		{"/faro/collect/pk_open", "", event.Production},
 		{"/faro/collect", "X-Api-Key: pk_open\r\n", event.Production},
-		{"/faro/collect", "X-Api-Key: pk_open\r\nBaggage: serin.tenancy=test\r\nBaggage: serin.tenancy=shadow\r\n", event.Test},
+		{"/faro/collect", "X-Api-Key: pk_open\r\nBaggage: serin.tenancy=test\r\nBaggage: serin.tenancy=shadow\r\n", event.Shadow},
+		{"/faro/collect", "X-Api-Key: pk_open\r\nX-Api-Key: none\r\n", event.Production},
 		{"/faro/collect?key=pk_open", "Baggage: serin.tenancy=shadow\r\n", event.Shadow},
 		{"/faro/collect?key=pk_open", "", event.Production},
 	} {

@@ -48,7 +48,7 @@ func (e *Edge) beacons(w http.ResponseWriter, r *http.Request) {
 	a := &wk.answer
 	a.reset()
 	defer a.writeTo(w)
-	h := head{key: r.URL.Query().Get("key"), origin: r.Header.Get("Origin"), ctype: r.Header.Get("Content-Type"), encoding: r.Header.Get("Content-Encoding"), baggage: r.Header.Get("Baggage")}
+	h := head{key: r.URL.Query().Get("key"), origin: r.Header.Get("Origin"), ctype: r.Header.Get("Content-Type"), encoding: r.Header.Get("Content-Encoding"), baggage: headerOf(r.Header)("Baggage")}
 	g, ref := e.nativeHead(a, &h, peerOf(r), headerOf(r.Header))
 	if ref == nil {
 		ref = wk.raw.read(r.Body, r.ContentLength, "")
@@ -326,7 +326,7 @@ func (e *Edge) preflight(w http.ResponseWriter, r *http.Request) {
 	if err == nil && g.AllowsOrigin(origin) {
 		a.cors(origin)
 		a.set("Access-Control-Allow-Methods", "POST")
-		a.set("Access-Control-Allow-Headers", "Content-Type, Content-Encoding")
+		a.set("Access-Control-Allow-Headers", "Baggage, Content-Encoding, Content-Type")
 		a.set("Access-Control-Max-Age", "7200")
 	}
 	a.writeTo(w)

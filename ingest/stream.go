@@ -131,7 +131,7 @@ func (e *Edge) stream(w http.ResponseWriter, r *http.Request) {
 		_ = conn.Close() // nothing is in flight
 		return
 	}
-	least := admit.Claimed(r.Header.Get("Baggage"))
+	least := admit.Claimed(headerOf(r.Header)("Baggage"))
 	// A goroutine of its own, that net/http's may end: it would hold its buffers
 	// and its grown stack for as long as the stream is open.
 	go func() {
