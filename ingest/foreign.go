@@ -272,6 +272,7 @@ func (e *Edge) foreign(ctx context.Context, wk *work, body []byte) {
 			return // the client has gone, and is told nothing
 		}
 		rejected("event", g.Tenant.String(), event.ReasonBusy, t.accepted)
+		countRejected(g, t.rejected)
 		a.retry(2 * time.Second)
 		refuse(&refusal{http.StatusServiceUnavailable, event.ReasonBusy, "journal", t.err.Error(), "a journal with room; send the same body again"})
 		return
@@ -371,15 +372,18 @@ func (e *Edge) admitAll(g *tenant.Grant, client *admit.Client, m *admit.Memo, re
 func (e *Edge) count(p *protocol, g *tenant.Grant, t *takenForeign) {
 	e.metrics.accepted.Add(t.accepted)
 	e.metrics.beacons.Add(t.beacons)
-	name := g.Tenant.String()
-	for i := range t.rejected {
-		if t.rejected[i].Reason != event.ReasonPrivacy { // those were counted where they were left out
-			rejected("event", name, t.rejected[i].Reason, 1)
-		}
-	}
+	countRejected(g, t.rejected)
 	c := e.counters(p, g)
 	c.ignored.Add(t.ignored)
 	c.lost.AddInt64(t.lost)
+}
+
+func countRejected(g *tenant.Grant, list []dialect.Rejection) {
+	for i := range list {
+		if list[i].Reason != event.ReasonPrivacy { // those were counted where they were left out
+			rejected("event", g.Tenant.String(), list[i].Reason, 1)
+		}
+	}
 }
 
 // foreignCounters are those of a tenant and a protocol. Item types are the

@@ -122,7 +122,7 @@ func (e *Edge) native(ctx context.Context, wk *work, g *tenant.Grant, h *head, b
 		if ctx.Err() != nil {
 			return // the client has gone, and is told nothing
 		}
-		rejected("event", g.Tenant.String(), event.ReasonBusy, t.sent)
+		rejected("event", g.Tenant.String(), event.ReasonBusy, t.sent-t.shed)
 		a.retry(2 * time.Second)
 		refuse(a, g.Tenant.String(), busy(err))
 		return
@@ -181,7 +181,7 @@ func (e *Edge) take(ctx context.Context, g *tenant.Grant, h *head, body []byte) 
 	t.accepted, t.tenancy, t.rejected = len(b.Events), b.Tenancy, rejections(t.sent, bad, late)
 	var err error
 	if t.group, err = e.batcher.put(g.Tenant, b); err != nil {
-		rejected("event", g.Tenant.String(), event.ReasonBusy, t.sent)
+		rejected("event", g.Tenant.String(), event.ReasonBusy, t.sent-t.shed)
 		return t, busy(err)
 	}
 	return t, nil

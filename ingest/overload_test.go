@@ -3,14 +3,19 @@ package ingest
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"log/slog"
 	"math"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/VictoriaMetrics/metrics"
 
 	"serin.dev/serin/internal/event"
 	"serin.dev/serin/internal/store/batch"
@@ -32,6 +37,58 @@ func (k *keepingLog) Append(ctx context.Context, data []byte) (uint64, error) {
 	k.mu.Unlock()
 	_, err := k.slowLog.Append(ctx, data)
 	return uint64(n), err
+}
+
+// TestRefusedEventsAreCounted has beacons refused as a whole, by each of the ways in:
+// their events are rejected ones.
+func TestRefusedEventsAreCounted(t *testing.T) {
+	d, err := tenant.NewDirectory([]tenant.Spec{{ID: "counted", Keys: []tenant.Key{{Key: "pk_counted"}, {Key: "pk_elsewhere", App: "elsewhere"}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := New(Options{Tenants: d, Journal: brokenLog{errors.New("full")}, Logger: slog.New(slog.DiscardHandler), Fail: func(error) {}})
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { e.Run(ctx) })
+	s := httptest.NewServer(e)
+	defer func() {
+		s.Close()
+		cancel()
+		wg.Wait()
+	}()
+	events := viewText(time.Now()) + "," + strings.Replace(viewText(time.Now()), `"view"`, `"poison"`, 1)
+	count := func(reason event.Reason) uint64 {
+		return metrics.GetOrCreateCounter(fmt.Sprintf(`serin_ingest_rejected_events_total{tenant="counted",reason=%q}`, reason)).Get()
+	}
+	faro := `{"meta":{"app":{"name":"a","version":"1"},"session":{"id":"session-0"}},"events":[{"name":"x"},{"name":"x","timestamp":"1999-01-01T00:00:00Z"}]}`
+	for _, c := range []struct {
+		way, key string
+		reason   event.Reason
+		want     uint64
+	}{
+		{"http", "pk_elsewhere", event.ReasonApp, 2}, {"stream", "pk_elsewhere", event.ReasonApp, 2},
+		{"http", "pk_counted", event.ReasonBusy, 2}, {"stream", "pk_counted", event.ReasonBusy, 2}, {"faro", "pk_counted", event.ReasonClock, 1},
+	} {
+		before := count(c.reason)
+		switch c.way {
+		case "http":
+			(&edge{url: s.URL}).send(t, c.key, beaconText(0, events))
+		case "stream":
+			stream := open(t, s.URL, c.key)
+			send(t, stream, beaconText(0, events))
+			answers(t, stream)
+			stream.Close()
+		case "faro":
+			res, err := http.Post(s.URL+"/faro/collect/"+c.key, "application/json", strings.NewReader(faro))
+			if err != nil {
+				t.Fatal(err)
+			}
+			res.Body.Close()
+		}
+		if got := count(c.reason) - before; got != c.want {
+			t.Errorf("%s with %s: %d events are counted as rejected for %s, want %d", c.way, c.key, got, c.reason, c.want)
+		}
+	}
 }
 
 // TestOverload has a store that takes far longer than its target: what was sent

@@ -80,6 +80,7 @@ type ack struct {
 	Error    *nack       `json:"error,omitempty"`
 
 	live bool // its session takes part in a rollout
+	lost int  // events that are rejected with Error
 }
 
 // nack says why a beacon is not stored.
@@ -363,6 +364,7 @@ func (e *Edge) one(g *tenant.Grant, client *admit.Client, least event.Tenancy, d
 	b.Tenancy = max(b.Tenancy, least)
 	a := ack{Session: b.Session, Seq: b.Seq}
 	sent := len(b.Events) + len(bad)
+	a.lost = sent
 	now := e.o.Now().UnixMilli()
 	e.perimeter.Refresh(client, g, now)
 	whole, late := admit.Beacon(g, client, &d.memo, b, now)
@@ -376,12 +378,13 @@ func (e *Edge) one(g *tenant.Grant, client *admit.Client, least event.Tenancy, d
 		return a, nil
 	}
 	a.Shed = e.gate.Shed(g, b)
+	a.lost -= a.Shed
 	e.cardinality.Bound(g, client, &d.memo, b, now)
 	a.live = e.gate.Enrolled(g, b)
 	a.Accepted, a.Rejected = len(b.Events), rejections(sent, bad, late)
 	group, err := e.batcher.put(g.Tenant, b)
 	if err != nil {
-		return ack{Session: b.Session, Seq: b.Seq, Error: &nack{event.ReasonBusy, "journal", err.Error(), "a journal with room; send the same beacon again", true}}, nil
+		return ack{Session: b.Session, Seq: b.Seq, lost: a.lost, Error: &nack{event.ReasonBusy, "journal", err.Error(), "a journal with room; send the same beacon again", true}}, nil
 	}
 	return a, group
 }
@@ -392,6 +395,9 @@ func (e *Edge) countAcks(g *tenant.Grant, list []ack) {
 		a := &list[i]
 		if a.Error != nil {
 			rejected("beacon", name, a.Error.Reason, 1)
+			if a.lost > 0 {
+				rejected("event", name, a.Error.Reason, a.lost)
+			}
 			continue
 		}
 		e.metrics.accepted.Add(a.Accepted)
