@@ -54,7 +54,7 @@ const (
 var (
 	keptNames = map[event.Kind][]string{
 		event.Vital:   {"LCP", "INP", "CLS", "FCP", "TTFB", "FID"},
-		event.Session: {"start", "end"},
+		event.Session: {"start", "end", "boot", "init"},
 		event.Drop: {event.ShedCause + event.ClassCrash.String(), event.ShedCause + event.ClassVital.String(),
 			event.ShedCause + event.ClassError.String(), event.ShedCause + event.ClassResource.String()},
 		event.Event: {event.NameLog},

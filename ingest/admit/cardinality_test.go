@@ -115,6 +115,20 @@ func TestBoundIsPerFieldAndCounted(t *testing.T) {
 	}
 }
 
+// TestNamesOfSessionsAreKept has junk fill all names before a page's first boot: that
+// it did not get to init is what tells a canary that does not start.
+func TestNamesOfSessionsAreKept(t *testing.T) {
+	g := limitedGrant(t, "sessions", tenant.Limits{Names: 2})
+	c := NewCardinality()
+	for i, name := range []string{"junk 0", "junk 1", "boot", "init", "start", "end"} {
+		b := &event.Beacon{App: "a", Release: "1", Events: []event.One{{Kind: event.Session, Name: name}}}
+		c.Bound(g, apart(c, 6)[i], nil, b, someDay)
+		if got := b.Events[0].Name; got != name {
+			t.Errorf("%s became %s", name, got)
+		}
+	}
+}
+
 func TestOverflowsJoin(t *testing.T) {
 	g := limitedGrant(t, "joins", tenant.Limits{Arms: 1, AttrKeys: 1})
 	c := NewCardinality()
