@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -11,6 +12,27 @@ import (
 	"serin.dev/serin/internal/api"
 	"serin.dev/serin/internal/tenant"
 )
+
+// TestHeaderLimit sends heads of as many bytes as are allowed, and of one more.
+func TestHeaderLimit(t *testing.T) {
+	s, _ := startServer(t, testConfig(t.TempDir()))
+	for bytes, want := range map[int]string{maxHeaderBytes: "200", maxHeaderBytes + 1: "431"} {
+		head := "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-Pad: "
+		head += strings.Repeat("a", bytes-len(head)-4) + "\r\n\r\n"
+		conn, err := net.Dial("tcp", s.listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if _, err := conn.Write([]byte(head)); err != nil {
+			t.Fatal(err)
+		}
+		var version, status string
+		if _, err := fmt.Fscan(conn, &version, &status); err != nil || status != want {
+			t.Errorf("%d bytes: status %q, %v; want %s", bytes, status, err, want)
+		}
+	}
+}
 
 // TestForeignTenantReadsNothing walks every route of the API with everything
 // that is not a token of the owner.

@@ -66,6 +66,8 @@ const (
 	idleTimeout     = 2 * time.Minute
 	shutdownTimeout = 5 * time.Second
 	maxHeaderBytes  = 16 << 10
+
+	headerSlack = 4 << 10 // what net/http reads of a header beyond its MaxHeaderBytes
 )
 
 // newServer opens the journal and listens; nothing is served before run.
@@ -178,7 +180,7 @@ func (s *server) run(ctx context.Context) error {
 	s.front = lane.New(lane.Options{Handler: s.edge.Front(), MaxBody: ingest.MaxBody, TooLarge: ingest.TooLarge, HeaderTimeout: headerTimeout, BodyTimeout: readTimeout,
 		WriteTimeout: writeTimeout, IdleTimeout: idleTimeout, Limit: s.c.maxConnections()})
 	httpServer := &http.Server{Handler: s.routes(), ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout,
-		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes, ErrorLog: log.New(withoutAddresses{slog.NewLogLogger(s.logger.Handler(), slog.LevelDebug).Writer()}, "", 0)}
+		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes - headerSlack, ErrorLog: log.New(withoutAddresses{slog.NewLogLogger(s.logger.Handler(), slog.LevelDebug).Writer()}, "", 0)}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	edgeCtx, stopEdge := context.WithCancel(context.WithoutCancel(ctx))
