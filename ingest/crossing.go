@@ -68,7 +68,7 @@ func (q *sip) put(b []byte) []byte {
 	for _, s := range [...]string{q.Protocol, q.Target, r.Method, r.App, r.Key, r.Peer} {
 		b = putText(b, s)
 	}
-	b = putInt(putInt(b, r.Now), int64(len(r.Header)))
+	b = putInt(putInt(putInt(b, r.Now), int64(r.Tenancy)), int64(len(r.Header)))
 	for k, v := range r.Header {
 		b = putText(putText(b, k), v)
 	}
@@ -82,7 +82,7 @@ func readSip(b []byte) (q sip, err error) {
 	for _, s := range [...]*string{&q.Protocol, &q.Target, &r.Method, &r.App, &r.Key, &r.Peer} {
 		*s = c.text()
 	}
-	r.Now = c.int()
+	r.Now, r.Tenancy = c.int(), event.Tenancy(c.int())
 	n := c.count()
 	r.Header = make(map[string]string, n)
 	for range n {

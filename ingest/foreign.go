@@ -334,10 +334,7 @@ func (e *Edge) takeForeign(ctx context.Context, v *visit, body []byte) (t takenF
 // admitAll holds the beacons against the grant, and takes out of res what is
 // not admitted.
 func (e *Edge) admitAll(g *tenant.Grant, client *admit.Client, m *admit.Memo, req *dialect.Request, res *dialect.Result, o *outcome) {
-	least := admit.Claimed(req.Header["baggage"])
-	if own, err := event.ParseTenancy(g.Tenancy); err == nil {
-		least = max(least, own) // a protocol without tenancies has its key's
-	}
+	least := max(admit.Claimed(req.Header["baggage"]), own(g)) // a protocol without tenancies has its key's
 	kept := res.Beacons[:0]
 	for i := range res.Beacons {
 		b := &res.Beacons[i]

@@ -190,6 +190,7 @@ func (e *Edge) take(ctx context.Context, g *tenant.Grant, h *head, body []byte) 
 // decodeNative decodes a body into d.beacon: here, or in a taster where it is
 // strange.
 func (e *Edge) decodeNative(ctx context.Context, d *decoding, g *tenant.Grant, h *head, body []byte) ([]beacon.Rejection, *refusal) {
+	d.dec.Tenancy = own(g)
 	if e.tasters == nil {
 		plain, ref := d.unpack.inflate(body, h.encoding)
 		if ref != nil {
@@ -212,7 +213,7 @@ func (e *Edge) decodeNative(ctx context.Context, d *decoding, g *tenant.Grant, h
 			e.familiar.condemn(d.known) // and a child looks at it
 		}
 	}
-	q := sip{Protocol: "native", Target: "/v1/beacons", Request: dialect.Request{Body: body, Header: map[string]string{"content-encoding": h.encoding}}}
+	q := sip{Protocol: "native", Target: "/v1/beacons", Request: dialect.Request{Body: body, Tenancy: own(g), Header: map[string]string{"content-encoding": h.encoding}}}
 	res, ref := e.tasteKind(ctx, g, h.client.Prefix, d.known, h.encoding, &q)
 	if ref != nil {
 		return nil, ref
@@ -223,6 +224,12 @@ func (e *Edge) decodeNative(ctx context.Context, d *decoding, g *tenant.Grant, h
 		bad[i] = beacon.Rejection{Index: r.Index, Reason: r.Reason, Field: r.Field, Value: r.Value, Want: r.Want}
 	}
 	return bad, nil
+}
+
+// own returns a key's tenancy, which is that of what names none.
+func own(g *tenant.Grant) event.Tenancy {
+	t, _ := event.ParseTenancy(g.Tenancy) // checked where the grant was made
+	return t
 }
 
 // unpacked inflates a body in this process, which is done where bodies of its

@@ -83,7 +83,7 @@ func decodePlain(d *decoding, name string, req *dialect.Request) swallowed {
 	var res dialect.Result
 	var err error
 	if name == "native" {
-		res, err = decodeNative(d, req.Body)
+		res, err = decodeNative(d, req)
 	} else {
 		i := slices.IndexFunc(protocols, func(p protocol) bool { return p.name == name })
 		if i < 0 {
@@ -104,8 +104,9 @@ func decodePlain(d *decoding, name string, req *dialect.Request) swallowed {
 	return swallowed{Result: res}
 }
 
-func decodeNative(d *decoding, body []byte) (dialect.Result, error) {
-	bad, err := d.dec.Decode(body, &d.beacon)
+func decodeNative(d *decoding, req *dialect.Request) (dialect.Result, error) {
+	d.dec.Tenancy = req.Tenancy
+	bad, err := d.dec.Decode(req.Body, &d.beacon)
 	if err != nil {
 		var be *beacon.Error
 		if errors.As(err, &be) {

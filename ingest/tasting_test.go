@@ -22,6 +22,7 @@ import (
 	"serin.dev/serin/ingest/dialect"
 	"serin.dev/serin/ingest/taste"
 	"serin.dev/serin/internal/event"
+	"serin.dev/serin/internal/store/batch"
 	"serin.dev/serin/internal/tenant"
 )
 
@@ -207,6 +208,67 @@ func TestPoisonOfAStream(t *testing.T) {
 	}
 	if list := e.tasters.Quarantined("shop"); len(list) != 1 || list[0].Network == "" {
 		t.Errorf("%+v", list)
+	}
+}
+
+// TestTenancyOfTheKey has beacons of a key for tests name no tenancy, or production,
+// decoded here and in a child.
+func TestTenancyOfTheKey(t *testing.T) {
+	d, err := tenant.NewDirectory([]tenant.Spec{{ID: "shop", Keys: []tenant.Key{{Key: "pk_test", Tenancy: "test"}, {Key: "pk_shop"}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tasteAll := range []bool{false, true} {
+		log := new(keepingLog)
+		o := Options{Tenants: d, Journal: log, Logger: slog.New(slog.DiscardHandler), Fail: func(error) {}, TasteAll: tasteAll}
+		if tasteAll {
+			o.Taster = func() *exec.Cmd {
+				cmd := exec.Command(os.Args[0])
+				cmd.Env = append(os.Environ(), "SERIN_TASTER=1")
+				return cmd
+			}
+		}
+		e := New(o)
+		ctx, cancel := context.WithCancel(context.Background())
+		var wg sync.WaitGroup
+		wg.Go(func() { e.Run(ctx) })
+		url, stop := listen(t, e)
+		client := &edge{url: url}
+		text := beaconText(1, viewText(time.Now()))
+		claim := strings.Replace(text, `"app"`, `"tenancy":"production","app"`, 1)
+		for i, c := range []struct {
+			key, text string
+			status    int
+		}{{"pk_test", text, http.StatusAccepted}, {"pk_test", claim, http.StatusForbidden}, {"pk_shop", text, http.StatusAccepted}, {"pk_shop", claim, http.StatusAccepted}} {
+			if a := client.send(t, c.key, strings.Replace(c.text, "session-0", fmt.Sprintf("session-%d-%s", i, c.key), 1)); a.status != c.status {
+				t.Errorf("tasted %v, beacon %d: %d %+v, want %d", tasteAll, i, a.status, a.Error, c.status)
+			}
+		}
+		stream := open(t, url, "pk_test")
+		send(t, stream, strings.Replace(text, "session-0", "session-4-pk_test", 1))
+		if a := answers(t, stream); a.Acks[0].Error != nil {
+			t.Errorf("tasted %v, stream: %+v", tasteAll, a.Acks[0].Error)
+		}
+		stream.Close()
+		stop()
+		cancel()
+		wg.Wait()
+		stored := 0
+		for _, m := range log.msgs {
+			err := batch.ReadGroup(m, func(_ tenant.ID, b *event.Beacon) error {
+				stored++
+				if test := strings.HasSuffix(b.Session, "pk_test"); test != (b.Tenancy == event.Test) {
+					t.Errorf("tasted %v: %s is stored as %s", tasteAll, b.Session, b.Tenancy)
+				}
+				return nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		if stored != 4 {
+			t.Errorf("tasted %v: %d are stored", tasteAll, stored)
+		}
 	}
 }
 

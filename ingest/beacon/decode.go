@@ -18,6 +18,8 @@ const maxNumber = 128
 // bounded table of strings (at most 128 KiB) from beacon to beacon, so reuse
 // it; it is not safe for concurrent use.
 type Decoder struct {
+	Tenancy event.Tenancy // of beacons that name none
+
 	s        scanner
 	m        intern.Memory
 	event    int // index of the event that is read, -1 outside of the events
@@ -44,6 +46,7 @@ func (d *Decoder) Decode(body []byte, b *event.Beacon) (rejected []Rejection, er
 	s.data, s.pos, s.depth, s.fault = body, 0, 0, nil
 	d.event, d.bad, d.sub, d.rejected = -1, false, "", nil
 
+	b.Tenancy = d.Tenancy
 	d.envelope(b)
 	if s.peek(); s.pos < len(body) {
 		s.broken("nothing after the beacon")

@@ -67,6 +67,8 @@ type Request struct {
 	Peer   string            // keyed hash of the client's address, another one each day; for sessions that have no name
 	Memory *Memory           // where what is decoded lives; nil: memory of its own
 
+	Tenancy event.Tenancy // of a native beacon that names none: the key's
+
 	parsers []*fastjson.Parser
 }
 
