@@ -29,7 +29,7 @@ export interface Options {
   arms: Record<string, string>;
   /** A pseudonym of the user, at most 64 bytes. Hash it before it comes here. */
   user?: string;
-  /** What kind of traffic this is; only production counts for a verdict. */
+  /** What kind of traffic this is, the key's where absent; only production counts for a verdict. */
   tenancy?: 'production' | 'test' | 'shadow' | 'synthetic';
   /**
    * How beacons travel: over HTTP ("beacon", the default) or over a websocket

@@ -33,7 +33,7 @@ test('the page is told of at once, as the SDK would tell it', () => {
   const { session, ...rest } = json;
   assert.match(session, /^[0-9a-f]{32}$/);
   assert.deepEqual(rest, {
-    v: 1, sdk: 'serin-js/1.0.0', app: 'shop-web', release: '2.4.1', tenancy: 'production', user: 'u1', seq: 0, sent: 1_764_000_000_000,
+    v: 1, sdk: 'serin-js/1.0.0', app: 'shop-web', release: '2.4.1', user: 'u1', seq: 0, sent: 1_764_000_000_000,
     arms: { 'release/2.4.1': 'canary' },
     ctx: { platform: 'web', os: 'Android', browser: 'Chrome 142', device: 'mobile', network: '4g', page: '/pay' },
     events: [

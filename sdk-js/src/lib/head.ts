@@ -7,7 +7,7 @@ const MAX_FIELD = 256;
 
 /** The beacon without its events and drops, and without its closing brace. */
 export function head(
-  { app, release, tenancy = 'production', arms, context }: Options,
+  { app, release, tenancy, arms, context }: Options,
   client: Context,
   user: string | undefined,
   session: string,
