@@ -88,7 +88,7 @@ func (e *Edge) crowded(a *answer, g *tenant.Grant, client *admit.Client) *refusa
 	}
 	e.breaker.park()
 	a.retry(wait)
-	e.advise(a, g, event.Production, false)
+	e.advise(a, g, own(g), false)
 	return &refusal{http.StatusTooManyRequests, event.ReasonQuota, "key", g.KeyID, "no more than the tenant's quota; send the same body again when Retry-After says"}
 }
 

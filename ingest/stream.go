@@ -66,7 +66,8 @@ type stream struct {
 	advice string       // the last that was sent; owned by watchStreams
 	client admit.Client // owned by the reader
 	closed atomic.Pointer[string]
-	live   atomic.Bool // a session of it takes part in a rollout
+	live   atomic.Bool   // a session of it takes part in a rollout
+	kind   atomic.Uint32 // event.Tenancy of what it sent last: each has a quota of its own
 }
 
 // ack answers for one beacon of a message. Either Error is there, or the rest.
@@ -79,8 +80,9 @@ type ack struct {
 	Shed     int         `json:"shed,omitempty"`
 	Error    *nack       `json:"error,omitempty"`
 
-	live bool // its session takes part in a rollout
-	lost int  // events that are rejected with Error
+	live    bool // its session takes part in a rollout
+	tenancy event.Tenancy
+	lost    int // events that are rejected with Error
 }
 
 // nack says why a beacon is not stored.
@@ -125,14 +127,15 @@ func (e *Edge) stream(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return // answered by the upgrader
 	}
+	least := max(admit.Claimed(headerOf(r.Header)("Baggage")), own(g))
 	s := &stream{grant: g, conn: conn, client: client}
+	s.kind.Store(uint32(least))
 	s.last.Store(time.Now().UnixNano())
 	if !e.streams.add(s) {
 		s.end(websocket.CloseGoingAway, "shutdown", e.streams.limits.write)
 		_ = conn.Close() // nothing is in flight
 		return
 	}
-	least := admit.Claimed(headerOf(r.Header)("Baggage"))
 	// A goroutine of its own, that net/http's may end: it would hold its buffers
 	// and its grown stack for as long as the stream is open.
 	go func() {
@@ -272,8 +275,11 @@ func (e *Edge) receive(s *stream, n int, least event.Tenancy, kind int, r io.Rea
 		answer.Acks = []ack{{Error: &nack{event.ReasonEncoding, "message", "binary", "a text message", false}}}
 	} else {
 		answer.Acks, groups = e.message(s.grant, &s.client, least, body.Bytes())
-		if answer.Acks[0].live { // one stream, one client
-			s.live.Store(true)
+		if first := &answer.Acks[0]; first.Error == nil { // one stream, one client
+			s.kind.Store(uint32(first.tenancy))
+			if first.live {
+				s.live.Store(true)
+			}
 		}
 	}
 	waiting.Go(func() {
@@ -380,7 +386,7 @@ func (e *Edge) one(g *tenant.Grant, client *admit.Client, least event.Tenancy, d
 	a.Shed = e.gate.Shed(g, b)
 	a.lost -= a.Shed
 	e.cardinality.Bound(g, client, &d.memo, b, now)
-	a.live = e.gate.Enrolled(g, b)
+	a.live, a.tenancy = e.gate.Enrolled(g, b), b.Tenancy
 	a.Accepted, a.Rejected = len(b.Events), rejections(sent, bad, late)
 	group, err := e.batcher.put(g.Tenant, b)
 	if err != nil {
@@ -499,7 +505,7 @@ func (e *Edge) look(s *stream, now time.Time, limits *streamLimits) {
 		s.pinged = now
 		_ = s.conn.WriteControl(websocket.PingMessage, nil, now.Add(limits.write)) // a lost client is found by its missing pong
 	}
-	if advice := e.gate.Advice(s.grant, event.Production, s.live.Load()); advice != s.advice {
+	if advice := e.gate.Advice(s.grant, event.Tenancy(s.kind.Load()), s.live.Load()); advice != s.advice {
 		s.advice = advice
 		go s.send(map[string]string{"classes": advice}, limits.write) // a slow reader must not hold up the others
 	}

@@ -314,10 +314,18 @@ func TestStreamIdleAndSilent(t *testing.T) {
 	}
 }
 
+// TestStreamTellsWhatToHold has a client past the quota of its kind of traffic, while
+// another one, of which there is no more than is allowed, is told nothing.
 func TestStreamTellsWhatToHold(t *testing.T) {
+	for greedy, quota := range map[string]tenant.Quota{"production": {Events: 1}, "test": {Other: 1}} {
+		t.Run(greedy, func(t *testing.T) { tellsWhatToHold(t, quota, greedy) })
+	}
+}
+
+func tellsWhatToHold(t *testing.T, quota tenant.Quota, greedy string) {
 	l := streamDefaults
 	l.look = 10 * time.Millisecond
-	d, err := tenant.NewDirectory([]tenant.Spec{{ID: "shop", Quota: tenant.Quota{Events: 1}, Keys: []tenant.Key{{Key: "pk_open"}}}})
+	d, err := tenant.NewDirectory([]tenant.Spec{{ID: "shop", Quota: quota, Keys: []tenant.Key{{Key: "pk_open"}}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -332,29 +340,47 @@ func TestStreamTellsWhatToHold(t *testing.T) {
 		wg.Wait()
 		s.Close()
 	}()
-	c := open(t, s.URL, "pk_open")
 	var events []string
 	for range 100 {
 		events = append(events, viewText(time.Now()))
 	}
+	other := map[string]string{"production": "test", "test": "production"}[greedy]
+	streams := map[string]*websocket.Conn{}
+	for _, tenancy := range []string{greedy, other} {
+		streams[tenancy] = open(t, s.URL, "pk_open", "Baggage", "serin.tenancy="+tenancy)
+	}
+	type frame struct {
+		Classes *string
+		Acks    []ack
+	}
+	told := false
 	deadline := time.Now().Add(10 * time.Second)
-	for seq := 0; time.Now().Before(deadline); seq++ {
-		send(t, c, beaconText(seq, strings.Join(events, ",")))
-		var frame struct {
-			Classes *string
-			Acks    []ack
-		}
-		if err := c.ReadJSON(&frame); err != nil {
+	for seq := 0; !told && time.Now().Before(deadline); seq++ {
+		send(t, streams[greedy], beaconText(seq, strings.Join(events, ",")))
+		var f frame
+		if err := streams[greedy].ReadJSON(&f); err != nil {
 			t.Fatal(err)
 		}
-		if frame.Classes != nil {
-			if !strings.Contains(*frame.Classes, "resource") {
-				t.Errorf("told %q", *frame.Classes)
-			}
-			return
+		if told = f.Classes != nil; told && !strings.Contains(*f.Classes, "resource") {
+			t.Errorf("told %q", *f.Classes)
 		}
 	}
-	t.Error("told nothing")
+	if !told {
+		t.Error("told nothing")
+	}
+	// Another stream is looked at as often: it has an answer, and nothing else.
+	send(t, streams[other], beaconText(0, viewText(time.Now())))
+	time.Sleep(5 * l.look)
+	send(t, streams[other], beaconText(1, viewText(time.Now())))
+	for range 2 {
+		var f frame
+		if err := streams[other].ReadJSON(&f); err != nil {
+			t.Fatal(err)
+		}
+		if f.Classes != nil {
+			t.Errorf("%s traffic is told %q", other, *f.Classes)
+		}
+	}
 }
 
 func FuzzStreamMessage(f *testing.F) {
