@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"net/netip"
 	"regexp"
+	"slices"
 	"strings"
 
 	"serin.dev/serin/internal/event"
@@ -199,6 +200,18 @@ func Scrub(by *tenant.Scrub, m *Memo, b *event.Beacon) (changed int) {
 		one(&e.Name)
 		one(&e.Message)
 		one(&e.Stack)
+		was := changed
+		for j := range e.Attrs {
+			one(&e.Attrs[j].Key)
+		}
+		if changed > was { // keys that were two may be one now, of which the first holds
+			seen := map[string]bool{}
+			e.Attrs = slices.DeleteFunc(e.Attrs, func(a event.Attr) bool {
+				twice := seen[a.Key]
+				seen[a.Key] = true
+				return twice
+			})
+		}
 		for j := range e.Attrs {
 			a := &e.Attrs[j]
 			if by.Rules&secret != 0 && a.Text != "" && secretKey(a.Key) && a.Text != "true" && a.Text != "false" {

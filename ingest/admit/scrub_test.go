@@ -1,6 +1,7 @@
 package admit
 
 import (
+	"fmt"
 	"reflect"
 	"regexp"
 	"strings"
@@ -90,6 +91,15 @@ func TestSecretByItsKey(t *testing.T) {
 		if got := b.Events[0].Attrs[0].Text; got != c.want {
 			t.Errorf("%s: %q became %q, want %q", c.key, c.text, got, c.want)
 		}
+	}
+}
+
+// TestKeysAreScrubbed has a client that makes keys of what it knows of its users.
+func TestKeysAreScrubbed(t *testing.T) {
+	b := event.Beacon{Events: []event.One{{Name: "x", Attrs: []event.Attr{{Key: "ann@mail.example", Text: "1"}, {Key: "arm", Text: "canary"}, {Key: "bob@mail.example", Text: "2"}}}}}
+	Scrub(&allRules, new(Memo), &b)
+	if got := fmt.Sprint(b.Events[0].Attrs); got != "[{[email] 1 0 false} {arm canary 0 false}]" {
+		t.Errorf("attributes %s", got)
 	}
 }
 
