@@ -93,6 +93,9 @@ func (e *Edge) Run(ctx context.Context) error {
 	})
 	e.batcher.run(store)
 	wg.Wait()
+	if err := e.streams.close(); err != nil {
+		e.o.Logger.Warn("the lot of quiet streams was not closed", "err", err)
+	}
 	if e.tasters != nil {
 		e.tasters.Close()
 	}

@@ -1,10 +1,10 @@
 package ingest
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -19,6 +19,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	"serin.dev/serin/ingest/admit"
+	"serin.dev/serin/ingest/lot"
 	"serin.dev/serin/internal/event"
 	"serin.dev/serin/internal/tenant"
 )
@@ -29,6 +30,7 @@ const Subprotocol = "serin.v1"
 // The bounds of a stream. Variables of a struct, so that tests need not wait.
 type streamLimits struct {
 	inFlight int           // messages that are not acknowledged yet; past it reading stops
+	quiet    time.Duration // without a message, after which a stream is parked
 	ping     time.Duration // between pings
 	pong     time.Duration // without any frame, after which a client is gone
 	idle     time.Duration // without a message, after which a stream is closed
@@ -36,7 +38,7 @@ type streamLimits struct {
 	look     time.Duration // between looks at idleness and advice
 }
 
-var streamDefaults = streamLimits{inFlight: 64, ping: 30 * time.Second, pong: 75 * time.Second, idle: 10 * time.Minute, write: 5 * time.Second, look: time.Second}
+var streamDefaults = streamLimits{inFlight: 64, quiet: 2 * time.Second, ping: 30 * time.Second, pong: 75 * time.Second, idle: 10 * time.Minute, write: 5 * time.Second, look: time.Second}
 
 // streamParts is in how many parts the streams are looked at, one after the
 // other: to look at 20,000 at once, and to ping them, would hold up beacons
@@ -45,14 +47,16 @@ const streamParts = 32
 
 // streams are the open streams of an edge.
 type streams struct {
-	mu     sync.Mutex
-	parts  [streamParts]map[*stream]struct{}
-	joined uint64 // streams so far: of which part the next one is, and when it is pinged
-	ending bool
-	done   sync.WaitGroup
-	limits streamLimits
-	pool   sync.Pool // of write buffers, which idle streams do not hold
-	bodies sync.Pool // of *bytes.Buffer, for messages; likewise
+	mu      sync.Mutex
+	parts   [streamParts]map[*stream]struct{}
+	joined  uint64 // streams so far: of which part the next one is, and when it is pinged
+	ending  bool
+	done    sync.WaitGroup
+	limits  streamLimits
+	pool    sync.Pool // of write buffers, which idle streams do not hold
+	bodies  sync.Pool // of *bytes.Buffer, for messages; likewise
+	lot     *lot.Lot  // of quiet streams; made with the first stream
+	lotless bool      // the system has none
 }
 
 // stream is one websocket.
@@ -61,13 +65,23 @@ type stream struct {
 	part   int
 	conn   *websocket.Conn
 	last   atomic.Int64 // of the last message, Unix ns
+	heard  atomic.Int64 // of the last frame, Unix ns
 	pinged time.Time    // owned by watchStreams
 	mu     sync.Mutex   // of writes
 	advice string       // the last that was sent; owned by watchStreams
-	client admit.Client // owned by the reader
 	closed atomic.Pointer[string]
 	live   atomic.Bool   // a session of it takes part in a rollout
 	kind   atomic.Uint32 // event.Tenancy of what it sent last: each has a quota of its own
+	place  *lot.Place    // nil: it cannot be parked
+
+	// Owned by the reader.
+	settled  bool // it is not parked: there is no place, or it was refused
+	client   admit.Client
+	in       *bufio.Reader // from which conn reads
+	least    event.Tenancy
+	messages int            // that were read
+	slots    chan struct{}  // of messages in flight; made with the first
+	waiting  sync.WaitGroup // for their answers
 }
 
 // ack answers for one beacon of a message. Either Error is there, or the rest.
@@ -116,32 +130,37 @@ func (e *Edge) stream(w http.ResponseWriter, r *http.Request) {
 		a.writeTo(w)
 		return
 	}
-	up := websocket.Upgrader{ReadBufferSize: 1 << 10, WriteBufferSize: 4 << 10, WriteBufferPool: &e.streams.pool, Subprotocols: []string{Subprotocol},
+	up := websocket.Upgrader{WriteBufferSize: 4 << 10, WriteBufferPool: &e.streams.pool, Subprotocols: []string{Subprotocol},
 		CheckOrigin: func(*http.Request) bool { return true }, // the key's list was asked above
 		Error: func(w http.ResponseWriter, r *http.Request, status int, _ error) {
 			field, want := unlikeHandshake(r)
 			refuse(&a, g.Tenant.String(), &refusal{status, event.ReasonEncoding, field, r.Header.Get(field), want})
 			a.writeTo(w)
 		}}
-	conn, err := up.Upgrade(w, r, nil)
+	h := &hijacked{ResponseWriter: w}
+	conn, err := up.Upgrade(h, r, nil)
 	if err != nil {
 		return // answered by the upgrader
 	}
 	least := max(admit.Claimed(headerOf(r.Header)("Baggage")), own(g))
-	s := &stream{grant: g, conn: conn, client: client}
+	s := &stream{grant: g, conn: conn, client: client, in: h.in, least: least}
 	s.kind.Store(uint32(least))
-	s.last.Store(time.Now().UnixNano())
+	now := time.Now()
+	s.last.Store(now.UnixNano())
+	s.heard.Store(now.UnixNano())
 	if !e.streams.add(s) {
 		s.end(websocket.CloseGoingAway, "shutdown", e.streams.limits.write)
 		_ = conn.Close() // nothing is in flight
 		return
 	}
+	limits := &e.streams.limits
+	conn.SetReadLimit(event.MaxBody)
+	conn.SetPongHandler(func(string) error { // of one within a message; the others are taken by next
+		return s.alive(time.Now(), limits)
+	})
 	// A goroutine of its own, that net/http's may end: it would hold its buffers
-	// and its grown stack for as long as the stream is open.
-	go func() {
-		defer e.streams.remove(s)
-		e.read(s, least)
-	}()
+	// and its grown stack for as long as it serves the stream.
+	go e.serve(s)
 }
 
 // openStreams counts the websockets that are open.
@@ -156,6 +175,7 @@ func (ss *streams) add(s *stream) bool {
 	if ss.ending {
 		return false
 	}
+	ss.find(s)
 	s.part = int(ss.joined % streamParts)
 	if ss.parts[s.part] == nil {
 		ss.parts[s.part] = map[*stream]struct{}{}
@@ -196,42 +216,6 @@ func (e *Edge) Streams() int {
 	return n
 }
 
-// read reads messages until the stream ends, and returns when all that were
-// read are answered.
-func (e *Edge) read(s *stream, least event.Tenancy) {
-	limits := &e.streams.limits
-	defer s.conn.Close()
-	s.conn.SetReadLimit(event.MaxBody)
-	alive := func(string) error { return s.conn.SetReadDeadline(time.Now().Add(limits.pong)) }
-	_ = alive("") // an error shows in the first read
-	s.conn.SetPongHandler(alive)
-	var slots chan struct{} // made with the first message
-	var waiting sync.WaitGroup
-	for n := 0; ; n++ {
-		if e.breaker.open(sender{s.grant.KeyID, s.client.Prefix}) {
-			s.end(websocket.ClosePolicyViolation, "breaker", limits.write)
-			break
-		}
-		kind, r, err := s.conn.NextReader()
-		if err == nil {
-			if slots == nil {
-				slots = make(chan struct{}, limits.inFlight)
-			}
-			err = e.receive(s, n, least, kind, r, slots, &waiting)
-		}
-		if err != nil {
-			if errors.Is(err, websocket.ErrReadLimit) {
-				s.note("size")
-			}
-			break
-		}
-	}
-	waiting.Wait()
-	if p := s.closed.Load(); p != nil && *p == "shutdown" {
-		s.end(websocket.CloseGoingAway, "shutdown", limits.write)
-	}
-}
-
 // maxKeptBody is the largest buffer that is kept for other messages.
 const maxKeptBody = 256 << 10
 
@@ -248,9 +232,9 @@ func unlikeHandshake(r *http.Request) (field, want string) {
 	return "Sec-WebSocket-Key", "16 bytes in base64, as a websocket's handshake has them"
 }
 
-// receive reads the message number n of a stream, decodes it, and has it
-// answered when it is stored. An error is the connection's.
-func (e *Edge) receive(s *stream, n int, least event.Tenancy, kind int, r io.Reader, slots chan struct{}, waiting *sync.WaitGroup) error {
+// receive reads a message of a stream, decodes it, and has it answered when it is
+// stored. An error is the connection's.
+func (e *Edge) receive(s *stream, kind int, r io.Reader) error {
 	limits := &e.streams.limits
 	body, _ := e.streams.bodies.Get().(*bytes.Buffer)
 	if body == nil {
@@ -265,16 +249,18 @@ func (e *Edge) receive(s *stream, n int, least event.Tenancy, kind int, r io.Rea
 	if _, err := body.ReadFrom(r); err != nil {
 		return err
 	}
-	now := time.Now()
-	s.last.Store(now.UnixNano())
-	_ = s.conn.SetReadDeadline(now.Add(limits.pong)) // an error shows in the next read
-	slots <- struct{}{}                              // past the bound a client's messages wait in its own buffers
-	answer := acks{Message: n}
+	s.last.Store(time.Now().UnixNano())
+	if s.slots == nil {
+		s.slots = make(chan struct{}, limits.inFlight)
+	}
+	s.slots <- struct{}{} // past the bound a client's messages wait in its own buffers
+	answer := acks{Message: s.messages}
+	s.messages++
 	var groups []*pendingGroup
 	if kind != websocket.TextMessage {
 		answer.Acks = []ack{{Error: &nack{event.ReasonEncoding, "message", "binary", "a text message", false}}}
 	} else {
-		answer.Acks, groups = e.message(s.grant, &s.client, least, body.Bytes())
+		answer.Acks, groups = e.message(s.grant, &s.client, s.least, body.Bytes())
 		if first := &answer.Acks[0]; first.Error == nil { // one stream, one client
 			s.kind.Store(uint32(first.tenancy))
 			if first.live {
@@ -282,8 +268,8 @@ func (e *Edge) receive(s *stream, n int, least event.Tenancy, kind int, r io.Rea
 			}
 		}
 	}
-	waiting.Go(func() {
-		defer func() { <-slots }()
+	s.waiting.Go(func() {
+		defer func() { <-s.slots }()
 		start := time.Now()
 		for i, g := range groups {
 			if g == nil {
@@ -432,8 +418,14 @@ func (s *stream) write(text []byte, limit time.Duration) {
 	_ = s.conn.SetWriteDeadline(time.Now().Add(limit)) // an error shows in the write
 	if err := s.conn.WriteMessage(websocket.TextMessage, text); err != nil {
 		s.note("slow")
-		_ = s.conn.Close() // the reader sees it and ends
+		s.cut()
 	}
+}
+
+// cut closes the connection, of which the reader sees to the rest.
+func (s *stream) cut() {
+	_ = s.conn.Close()
+	s.wake()
 }
 
 // note keeps the first reason for which a stream ends.
@@ -477,6 +469,7 @@ func (e *Edge) watchStreams(ctx context.Context) {
 				for _, s := range ss.list(nil, part) {
 					s.note("shutdown")
 					_ = s.conn.SetReadDeadline(time.Unix(1, 0)) // wakes the reader; what it has is still answered
+					s.wake()
 				}
 			}
 			ss.done.Wait()
@@ -498,7 +491,12 @@ func (ss *streams) list(list []*stream, part int) []*stream {
 func (e *Edge) look(s *stream, now time.Time, limits *streamLimits) {
 	if now.UnixNano()-s.last.Load() > int64(limits.idle) {
 		s.end(websocket.CloseNormalClosure, "idle", limits.write)
-		_ = s.conn.Close() // the reader sees it and ends
+		s.cut()
+		return
+	}
+	if now.UnixNano()-s.heard.Load() > int64(limits.pong) {
+		s.note("client") // which has gone
+		s.cut()
 		return
 	}
 	if now.Sub(s.pinged) >= limits.ping {

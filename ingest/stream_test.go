@@ -282,8 +282,14 @@ func (e *Edge) batcherIdle() bool {
 }
 
 func TestStreamIdleAndSilent(t *testing.T) {
+	for name, quiet := range map[string]time.Duration{"parked": 5 * time.Millisecond, "not parked": time.Hour} {
+		t.Run(name, func(t *testing.T) { idleAndSilent(t, quiet) })
+	}
+}
+
+func idleAndSilent(t *testing.T, quiet time.Duration) {
 	l := streamDefaults
-	l.look, l.idle = 10*time.Millisecond, 150*time.Millisecond
+	l.quiet, l.look, l.idle = quiet, 10*time.Millisecond, 150*time.Millisecond
 	_, url, _, _ := limited(t, l, slowLog{})
 	c := open(t, url, "pk_open")
 	if _, _, err := c.ReadMessage(); !websocket.IsCloseError(err, websocket.CloseNormalClosure) {
@@ -311,6 +317,72 @@ func TestStreamIdleAndSilent(t *testing.T) {
 	}
 	if n := e.Streams(); n != 1 {
 		t.Errorf("%d streams are open, want the one that answers", n)
+	}
+}
+
+// parked waits until so many streams of an edge are parked.
+func (e *Edge) parked(t testing.TB, n int) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		e.streams.mu.Lock()
+		l := e.streams.lot
+		e.streams.mu.Unlock()
+		if l != nil && l.Len() == n {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("not %d streams are parked", n)
+		}
+	}
+}
+
+// TestStreamParked: a stream that is quiet has no goroutine, and goes on where it was.
+func TestStreamParked(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("streams are parked on Linux alone")
+	}
+	l := streamDefaults
+	l.quiet, l.look, l.ping = 5*time.Millisecond, 10*time.Millisecond, 20*time.Millisecond
+	e, url, cancel, _ := limited(t, l, slowLog{})
+	const n = 50
+	var conns []*websocket.Conn
+	for range n {
+		conns = append(conns, open(t, url, "pk_open"))
+	}
+	e.parked(t, n)
+	stacks := make([]byte, 4<<20)
+	if text := string(stacks[:runtime.Stack(stacks, true)]); strings.Contains(text, ".(*Edge).serve(") {
+		t.Error("a parked stream has a goroutine")
+	}
+	for seq := range 3 {
+		for i, c := range conns {
+			send(t, c, beaconText(seq, viewText(time.Now())))
+			if a := answers(t, c); a.Message != seq || a.Acks[0].Error != nil || a.Acks[0].Accepted != 1 {
+				t.Fatalf("stream %d: %+v", i, a)
+			}
+		}
+		// A message in two parts, the second of which is late, and a ping between them.
+		w, err := conns[0].NextWriter(websocket.TextMessage)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.WriteString(w, "{}\n"+strings.Repeat(" ", 5000)) // an error shows below
+		_ = conns[0].WriteControl(websocket.PingMessage, nil, time.Now().Add(time.Second))
+		time.Sleep(4 * l.quiet)
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if a := answers(t, conns[0]); len(a.Acks) != 1 || a.Acks[0].Error == nil {
+			t.Fatalf("%+v", a)
+		}
+		conns = conns[1:]
+	}
+	go func() { _, _, _ = conns[0].ReadMessage() }() // answers pings until the end
+	time.Sleep(5 * l.ping)
+	e.parked(t, n)
+	cancel()
+	if _, _, err := conns[1].ReadMessage(); !websocket.IsCloseError(err, websocket.CloseGoingAway) {
+		t.Errorf("%v", err)
 	}
 }
 
@@ -443,6 +515,8 @@ func BenchmarkIdleStreams(b *testing.B) {
 	}
 	for b.Loop() {
 		e := New(Options{Tenants: d, Journal: slowLog{}, Logger: slog.New(slog.DiscardHandler), Fail: func(error) {}})
+		e.streams.limits = streamDefaults
+		e.streams.limits.quiet = 10 * time.Millisecond
 		ctx, cancel := context.WithCancel(context.Background())
 		var wg sync.WaitGroup
 		wg.Go(func() { e.Run(ctx) })
@@ -463,9 +537,7 @@ func BenchmarkIdleStreams(b *testing.B) {
 			fmt.Fprintf(c, "GET /v1/stream?key=pk_open HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
 			conns = append(conns, c)
 		}
-		for e.Streams() < n {
-			time.Sleep(time.Millisecond)
-		}
+		e.parked(b, n)
 		b.ReportMetric(float64(memory()-before)/n, "B/stream")
 		for _, c := range conns {
 			c.Close()

@@ -64,6 +64,7 @@ const (
 	readTimeout     = 30 * time.Second
 	writeTimeout    = 90 * time.Second
 	idleTimeout     = 2 * time.Minute
+	quietAfter      = 2 * time.Second
 	shutdownTimeout = 5 * time.Second
 	maxHeaderBytes  = 16 << 10
 
@@ -178,7 +179,7 @@ func (s *server) url() string { return "http://" + s.listener.Addr().String() }
 func (s *server) run(ctx context.Context) error {
 	defer s.close()
 	s.front = lane.New(lane.Options{Handler: s.edge.Front(), MaxBody: ingest.MaxBody, TooLarge: ingest.TooLarge, HeaderTimeout: headerTimeout, BodyTimeout: readTimeout,
-		WriteTimeout: writeTimeout, IdleTimeout: idleTimeout, Limit: s.c.maxConnections()})
+		WriteTimeout: writeTimeout, IdleTimeout: idleTimeout, Quiet: quietAfter, Limit: s.c.maxConnections()})
 	httpServer := &http.Server{Handler: s.routes(), ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout,
 		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes - headerSlack, ErrorLog: log.New(withoutAddresses{slog.NewLogLogger(s.logger.Handler(), slog.LevelDebug).Writer()}, "", 0)}
 	ctx, stop := context.WithCancel(ctx)

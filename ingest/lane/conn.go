@@ -72,31 +72,80 @@ func (s *Server) serve(c net.Conn) {
 	sc, ok := c.(syscall.Conn)
 	if !ok {
 		s.handOver(c, nil)
+		s.wg.Done()
 		return
 	}
 	raw, err := sc.SyscallConn()
 	if err != nil {
 		s.handOver(c, nil)
+		s.wg.Done()
 		return
 	}
-	lc := &conn{c: c, peer: peerOf(c)}
+	lc := &conn{c: c, peer: peerOf(c), settled: true}
+	if s.lot != nil && s.o.Quiet > 0 {
+		lc.place, lc.settled = s.lot.Place(raw), false
+	}
 	s.mu.Lock()
 	s.conns[lc] = struct{}{}
 	s.mu.Unlock()
 	r := &reader{s: s, raw: raw}
 	r.fn = r.read
-	err = s.loop(lc, r)
+	s.run(lc, r)
+}
+
+// run serves requests until the connection is parked, from where it is called again, or
+// ends.
+func (s *Server) run(c *conn, r *reader) {
+	err := s.loop(c, r)
+	for err == errQuiet {
+		if s.park(c, r) {
+			return
+		}
+		c.settled = true
+		err = s.loop(c, r)
+	}
+	defer s.wg.Done()
 	s.mu.Lock()
-	delete(s.conns, lc)
+	delete(s.conns, c)
 	s.mu.Unlock()
 	if errors.Is(err, errHand) {
-		s.handOver(c, r.x.buf[:r.x.n])
+		s.handOver(c.c, r.x.buf[:r.x.n])
 	} else {
-		_ = c.Close() // the client has gone, or was told
+		_ = c.c.Close() // the client has gone, or was told
 		s.open.Add(-1)
 	}
 	if r.x != nil {
 		s.release(r.x)
+	}
+}
+
+var (
+	errQuiet = errors.New("quiet") // the connection is to be parked
+	errIdle  = errors.New("idle")  // it has been for too long
+)
+
+// park reports whether the connection was parked.
+func (s *Server) park(c *conn, r *reader) bool {
+	timer := time.AfterFunc(time.Until(c.ends), c.place.Wake)
+	err := c.place.Park(func() {
+		timer.Stop()
+		c.woken = true
+		s.run(c, r)
+	})
+	if err != nil {
+		timer.Stop()
+		return false
+	}
+	if s.ending.Load() {
+		c.wake() // Shutdown may have been before us
+	}
+	return true
+}
+
+// wake has a parked connection go on, so that it ends where it shall.
+func (c *conn) wake() {
+	if c.place != nil {
+		c.place.Wake()
 	}
 }
 
@@ -181,7 +230,7 @@ func (s *Server) drain(c *conn, x *Exchange) {
 
 // head reads until the head of the next request is whole and understood.
 func (s *Server) head(c *conn, r *reader) error {
-	for first := true; ; first = false {
+	for began := false; ; {
 		if r.x != nil && r.x.n > 0 {
 			done, err := r.x.parse(s.o.Handler.Match)
 			if err != nil || done {
@@ -191,32 +240,63 @@ func (s *Server) head(c *conn, r *reader) error {
 				return errHand // which answers to a head that is too large
 			}
 		}
-		if err := s.deadline(c, r, first); err != nil {
-			return err
+		if !began {
+			began = r.x != nil && r.x.n > 0
+			if err := s.deadline(c, began); err != nil {
+				return err
+			}
 		}
 		if err := r.raw.Read(r.fn); err != nil {
+			if !c.settled && r.x == nil && timedOut(err) && !s.ending.Load() {
+				return s.quiet(c)
+			}
 			return err
 		}
 		if r.err != nil {
 			return r.err
 		}
+		c.ends = time.Time{}
 	}
 }
 
-// deadline sets the read deadline for the head of a request: that of an idle
-// connection, or, where a part of a head is there, a shorter one.
-func (s *Server) deadline(c *conn, r *reader, first bool) error {
+// quiet returns errQuiet for a connection that is to be parked until its idle time is up,
+// and errIdle when it is.
+func (s *Server) quiet(c *conn) error {
 	now := time.Now()
-	if r.x == nil || r.x.n == 0 {
-		if c.until.Sub(now) > s.o.IdleTimeout-slack(s.o.IdleTimeout) && c.until.Sub(now) <= s.o.IdleTimeout {
-			return nil
-		}
-		return s.set(c, now.Add(s.o.IdleTimeout))
+	if c.ends.IsZero() {
+		c.ends = now.Add(s.o.IdleTimeout - s.o.Quiet)
 	}
-	if first || c.until.Sub(now) > s.o.HeaderTimeout {
+	if !now.Before(c.ends) {
+		return errIdle
+	}
+	return errQuiet
+}
+
+func timedOut(err error) bool {
+	var ne net.Error
+	return errors.As(err, &ne) && ne.Timeout()
+}
+
+// deadline sets the read deadline for the head of a request: that of an idle
+// connection, or, where a part of a head is there, of the rest of it.
+func (s *Server) deadline(c *conn, began bool) error {
+	now := time.Now()
+	if began {
 		return s.set(c, now.Add(s.o.HeaderTimeout))
 	}
-	return nil
+	limit := s.o.IdleTimeout
+	if !c.settled {
+		limit = s.o.Quiet
+	}
+	if c.woken {
+		// By what it has to say, or by the end of its time.
+		c.woken = false
+		return s.set(c, now.Add(limit/16))
+	}
+	if left := c.until.Sub(now); left > limit-slack(limit) && left <= limit {
+		return nil
+	}
+	return s.set(c, now.Add(limit))
 }
 
 func (s *Server) set(c *conn, t time.Time) error {

@@ -9,7 +9,7 @@
 // and net/http takes tens of them for its goroutine that watches the
 // connection, its header maps, contexts and timers (ARCHITECTURE.md has the
 // figures). Here a request costs one read and one write of the kernel, and an
-// idle connection holds no buffer.
+// idle connection holds no buffer and, after a while, no goroutine.
 package lane
 
 import (
@@ -20,7 +20,10 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
+
+	"serin.dev/serin/ingest/lot"
 )
 
 // Handler serves requests.
@@ -44,7 +47,7 @@ const (
 	Hand                // the connection is net/http's, this request included
 )
 
-// Options say how a lane works. All fields are required but Limit.
+// Options say how a lane works. All fields are required but Limit and Quiet.
 type Options struct {
 	Handler       Handler
 	MaxBody       int             // bytes
@@ -53,6 +56,7 @@ type Options struct {
 	BodyTimeout   time.Duration   // from there to the last byte of its body
 	WriteTimeout  time.Duration   // for a client that does not read
 	IdleTimeout   time.Duration   // between requests
+	Quiet         time.Duration   // between requests, after which a connection has no goroutine until the next; 0: it keeps its own
 	Limit         int             // open connections, of both ways; further ones are closed at once; 0: no limit
 }
 
@@ -71,11 +75,16 @@ type Server struct {
 	conns  map[*conn]struct{}
 	ending atomic.Bool
 	wg     sync.WaitGroup
+	lot    *lot.Lot // of quiet connections; nil where the system has none
 }
 
 // New returns a lane.
 func New(o Options) *Server {
+	o.Quiet = min(o.Quiet, o.IdleTimeout)
 	s := &Server{o: o, rest: make(chan net.Conn), done: make(chan struct{}), conns: map[*conn]struct{}{}}
+	if l, err := lot.New(); err == nil {
+		s.lot = l // else they keep their goroutines
+	}
 	s.pool.New = func() any { return &Exchange{buf: make([]byte, headBytes)} }
 	return s
 }
@@ -116,7 +125,8 @@ func (s *Server) Serve(l net.Listener) error {
 			_ = c.Close() // the client sees a reset and backs off
 			continue
 		}
-		s.wg.Go(func() { s.serve(c) })
+		s.wg.Add(1) // until the connection ends, parked or not
+		go s.serve(c)
 	}
 }
 
@@ -155,10 +165,16 @@ func (r rest) Addr() net.Addr {
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.ending.Store(true)
 	s.close.Do(func() { close(s.done) })
-	s.each(func(c *conn) { _ = c.c.SetReadDeadline(past) }) // wakes the readers
+	s.each(func(c *conn) {
+		_ = c.c.SetReadDeadline(past) // wakes the readers
+		c.wake()
+	})
 	quiet := make(chan struct{})
 	go func() {
 		s.wg.Wait()
+		if s.lot != nil {
+			_ = s.lot.Close() // nothing is in it
+		}
 		close(quiet)
 	}()
 	select {
@@ -212,6 +228,16 @@ func (h *handed) Read(p []byte) (int, error) {
 	return h.Conn.Read(p)
 }
 
+// SyscallConn returns the socket, for one who waits for it in a way of his own; what was
+// read already is not there.
+func (h *handed) SyscallConn() (syscall.RawConn, error) {
+	c, ok := h.Conn.(syscall.Conn)
+	if !ok {
+		return nil, errors.ErrUnsupported
+	}
+	return c.SyscallConn()
+}
+
 func (h *handed) Close() error {
 	h.once.Do(func() { h.s.open.Add(-1) })
 	return h.Conn.Close()
@@ -219,10 +245,14 @@ func (h *handed) Close() error {
 
 // conn is a connection of the lane.
 type conn struct {
-	c     net.Conn
-	peer  netip.AddrPort
-	until time.Time // the read deadline that is set
-	write time.Time // the write deadline that is set
+	c       net.Conn
+	peer    netip.AddrPort
+	until   time.Time  // the read deadline that is set
+	write   time.Time  // the write deadline that is set
+	place   *lot.Place // nil: it cannot be parked
+	settled bool       // it is not parked: there is no place, or it was refused
+	ends    time.Time  // its idle time; zero where it was not parked since its last request
+	woken   bool       // it was parked, and nothing was read since
 }
 
 // peerOf returns the remote address, zero where it is none of IP.

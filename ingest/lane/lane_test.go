@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -250,8 +251,14 @@ func TestClosing(t *testing.T) {
 
 // TestTimeouts has clients that stop in the middle.
 func TestTimeouts(t *testing.T) {
+	for name, quiet := range map[string]time.Duration{"parked": 20 * time.Millisecond, "not parked": 0} {
+		t.Run(name, func(t *testing.T) { timeouts(t, quiet) })
+	}
+}
+
+func timeouts(t *testing.T, quiet time.Duration) {
 	short := func(o *Options) {
-		o.HeaderTimeout, o.BodyTimeout, o.IdleTimeout = 300*time.Millisecond, 300*time.Millisecond, 600*time.Millisecond
+		o.HeaderTimeout, o.BodyTimeout, o.IdleTimeout, o.Quiet = 300*time.Millisecond, 300*time.Millisecond, 600*time.Millisecond, quiet
 	}
 	for name, sent := range map[string]string{
 		"nothing":          "",
@@ -369,6 +376,72 @@ func TestIdleConnectionsHoldNoBuffer(t *testing.T) {
 	}
 	if len(held) > 150 { // the race detector drops a part of what is put into a pool
 		t.Errorf("200 idle connections had %d buffers", len(held))
+	}
+}
+
+// TestParked: a connection that is quiet has no goroutine, serves its next request as any
+// other, and is closed when its idle time is up or the server ends.
+func TestParked(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("connections are parked on Linux alone")
+	}
+	const n, idle = 50, 2 * time.Second
+	s := start(t, func(o *Options) { o.Quiet, o.IdleTimeout = 5*time.Millisecond, idle })
+	parked := func(want int) {
+		t.Helper()
+		for deadline := time.Now().Add(10 * time.Second); s.lot.Len() != want; time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("%d are parked, want %d", s.lot.Len(), want)
+			}
+		}
+	}
+	var conns []net.Conn
+	for range n {
+		conns = append(conns, s.dial(t))
+	}
+	var last time.Time
+	for range 3 {
+		parked(n)
+		stacks := make([]byte, 4<<20)
+		if text := string(stacks[:runtime.Stack(stacks, true)]); strings.Contains(text, "lane.(*Server).loop") {
+			t.Error("a parked connection has a goroutine")
+		}
+		for i, c := range conns {
+			last = time.Now()
+			r := bufio.NewReader(c)
+			request := post("/in", "x")
+			for _, part := range []string{request[:10], request[10:] + request, request} { // two of them at once
+				if _, err := io.WriteString(c, part); err != nil {
+					t.Fatal(err)
+				}
+				if i == 0 {
+					time.Sleep(10 * s.o.Quiet) // the rest of a head has its own time
+				}
+			}
+			for range 3 {
+				if status, body, _ := read(t, r); status != 202 || body != "lane: x" {
+					t.Fatalf("%d %s", status, body)
+				}
+			}
+		}
+	}
+	parked(n)
+	if _, err := io.WriteString(conns[0], post("/other", "x")); err != nil { // which is net/http's from then on
+		t.Fatal(err)
+	}
+	if _, body, _ := read(t, bufio.NewReader(conns[0])); strings.HasPrefix(body, "lane") {
+		t.Errorf("served: %s", body)
+	}
+	if _, err := conns[n-1].Read(make([]byte, 1)); !errors.Is(err, io.EOF) || time.Since(last) < idle*9/10 || time.Since(last) > 2*idle {
+		t.Errorf("ended after %v of %v: %v", time.Since(last), idle, err)
+	}
+	late := s.dial(t)
+	parked(1)
+	if err := s.Shutdown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := late.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Errorf("the last one: %v", err)
 	}
 }
 

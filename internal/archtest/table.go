@@ -41,7 +41,7 @@ var table = []rule{
 	{of: "analysis/evalue", standardOnly: true},
 	{of: "analysis/judge", standardOnly: true},
 	{of: "analysis/sketch", standardOnly: true},
-	{of: "ingest", may: []string{"ingest/admit", "ingest/beacon", "ingest/datadog", "ingest/dialect", "ingest/elastic", "ingest/faro", "ingest/intern", "ingest/lane", "ingest/otlp",
+	{of: "ingest", may: []string{"ingest/admit", "ingest/beacon", "ingest/datadog", "ingest/dialect", "ingest/elastic", "ingest/faro", "ingest/intern", "ingest/lane", "ingest/lot", "ingest/otlp",
 		"ingest/report", "ingest/sentry", "ingest/taste", "internal/event", "internal/store/batch", "internal/tenant"}},
 	{of: "ingest/admit", may: []string{"internal/event", "internal/tenant"}},
 	{of: "ingest/datadog", may: []string{"ingest/dialect", "internal/event"}},
@@ -50,7 +50,8 @@ var table = []rule{
 	{of: "ingest/otlp", may: []string{"ingest/dialect", "ingest/intern", "internal/event"}},
 	{of: "ingest/report", may: []string{"ingest/dialect", "internal/event"}},
 	{of: "ingest/sentry", may: []string{"ingest/dialect", "internal/event"}},
-	{of: "ingest/lane", standardOnly: true},
+	{of: "ingest/lane", may: []string{"ingest/lot"}, standardOnly: true},
+	{of: "ingest/lot", standardOnly: true},
 	{of: "ingest/taste"},
 	{of: "ingest/dialect", may: []string{"ingest/intern", "internal/event"}},
 	{of: "ingest/beacon", may: []string{"ingest/intern", "internal/event"}, standardOnly: true},
@@ -80,7 +81,7 @@ var limits = []struct {
 	to       []string
 }{
 	{"flag", []string{"cmd/serin", "internal/bench/delivery", "internal/bench/ingest", "internal/bench/fuzz"}},
-	{"os", []string{"cmd/serin", "internal/store/...", "internal/archtest", "internal/bench/..."}},
+	{"os", []string{"cmd/serin", "ingest/lot", "internal/store/...", "internal/archtest", "internal/bench/..."}},
 	{"net/http", []string{"cmd/serin", "internal/api", "ingest", "alerting/actuate", "alerting/alertmanager", "alerting/pagerduty", "alerting/protection/...", "alerting/slack", "alerting/webhook", "internal/bench/..."}},
 	{"github.com/apache/arrow/go/v17/...", []string{"internal/store/...", "analysis/cell"}},
 	{"github.com/gorilla/websocket", []string{"ingest", "internal/api", "internal/bench/..."}},

@@ -1,0 +1,4 @@
+// Package lot keeps connections on which nothing is expected for a while, each without a
+// goroutine: a parked one costs a few hundred bytes, and a collection of garbage has no
+// stack of it to look through, which of 20,000 takes some 60 ms of a core.
+package lot
