@@ -16,6 +16,7 @@ import (
 	"log/slog"
 	"math"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"serin.dev/serin/analysis/canary"
@@ -70,6 +71,8 @@ type Engine struct {
 	o       Options
 	metrics *metricSet
 	reports reports
+
+	late atomic.Int64 // when the fold was behind by more than asideFor, Unix ns
 
 	mu        sync.Mutex
 	fold      *fold
@@ -271,6 +274,10 @@ func (e *Engine) apply(r Record) {
 	}
 }
 
+// asideFor is how far the fold may be behind the journal before it takes its full share of
+// the processor, for a second at least: what it has not read yet the journal holds in memory.
+const asideFor = 200 * time.Millisecond
+
 // Run follows the journal until ctx ends. It returns an error only for what a
 // restart has to mend; what is not sealed by then is read again from the
 // journal.
@@ -294,7 +301,17 @@ func (e *Engine) Run(ctx context.Context) error {
 			cancel(err)
 		}
 	})
-	err = e.o.Events.Follow(ctx, e.position+1, func(m journal.Message) error { return e.message(m) })
+	fold := newAside(ctx)
+	err = e.o.Events.Follow(ctx, e.position+1, func(m journal.Message) (err error) {
+		if now := time.Now(); now.Sub(m.At) > asideFor {
+			e.late.Store(now.UnixNano())
+		}
+		if e.pressed() {
+			return e.message(m)
+		}
+		fold.do(func() { err = e.message(m) })
+		return err
+	})
 	cancel(err)
 	wg.Wait()
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
@@ -302,6 +319,9 @@ func (e *Engine) Run(ctx context.Context) error {
 	}
 	return nil
 }
+
+// pressed reports whether the fold was behind lately, and so has no processor to spare.
+func (e *Engine) pressed() bool { return time.Now().UnixNano()-e.late.Load() < int64(time.Second) }
 
 // message folds one group of beacons.
 func (e *Engine) message(m journal.Message) error {
@@ -360,6 +380,7 @@ func (e *Engine) evaluateLoop(ctx context.Context, last uint64) (err error) {
 	defer func() { err = errors.Join(err, finish()) }()
 	hurry, stop := context.WithCancel(ctx)
 	defer stop()
+	seals := newAside(ctx)
 	lastSeal := e.o.Now()
 	caughtUp := e.o.Now()
 	for {
@@ -404,10 +425,10 @@ func (e *Engine) evaluateLoop(ctx context.Context, last uint64) (err error) {
 		}
 		if sealed == nil && (full || now.Sub(lastSeal) >= e.o.SealAfter) {
 			// Rows that come meanwhile are held beside those that are sealed: an eighth as many.
-			p := newPace(hurry.Done(), now.Sub(lastSeal)/8)
+			p := newPace(seals, func() bool { return full || e.pressed() }, hurry.Done(), now.Sub(lastSeal)/8)
 			sealed, lastSeal = make(chan error, 1), now
 			go func(done chan<- error) {
-				done <- e.seal(context.WithoutCancel(ctx), false, p.rest)
+				done <- e.seal(context.WithoutCancel(ctx), false, p)
 			}(sealed)
 		}
 	}

@@ -38,16 +38,19 @@ type ledger struct {
 // is the last one, the checkpoint that stands for them. A crash leaves segments
 // beyond the checkpoint, which [Open] removes. Files are written without the
 // lock: a sync can take as long as the disk likes, and folding and questions go
-// on meanwhile. Only one seal runs at a time. It calls rest, which may be nil, where
-// it may be held up.
-func (e *Engine) seal(ctx context.Context, last bool, rest func()) error {
+// on meanwhile. Only one seal runs at a time. p may be nil: then it is done as fast as it can be.
+func (e *Engine) seal(ctx context.Context, last bool, p *pace) error {
 	start := e.o.Now()
 	s, err := e.freeze(last)
 	if s == nil || err != nil {
 		return err
 	}
+	var do func(work func())
+	if p != nil {
+		do = p.do
+	}
 	if len(s.batches) > 0 {
-		if _, err := e.o.Segments.Write(ctx, s.from, s.to, s.batches, rest); err != nil {
+		if _, err := e.o.Segments.Write(ctx, s.from, s.to, s.batches, do); err != nil {
 			return fmt.Errorf("write segments up to %d: %w", s.to, err)
 		}
 	}
@@ -123,14 +126,16 @@ func (e *Engine) freeze(last bool) (*sealing, error) {
 	return s, nil
 }
 
-// pace holds a seal up, which nobody waits for, so that what beacons wait for has
-// the processor: a goroutine that only gives way takes its turn like any other, and
-// where there is one processor and two thirds of it are in use, it takes what the
-// others lack.
+// pace is how a seal is done, which nobody waits for: aside, and a little at a time, so
+// that what beacons wait for has the processor. A goroutine that only gives way takes its
+// turn like any other, and where there is one processor and two thirds of it are in use,
+// it takes what the others lack.
 type pace struct {
-	hurry <-chan struct{} // closed when there is no time left
-	until time.Time       // from then on it only gives way
-	began time.Time       // of the work since the last rest
+	aside  *aside
+	late   func() bool     // there is no processor to spare: aside it would take too long, and what is sealed is held meanwhile
+	hurry  <-chan struct{} // closed when there is no time left
+	until  time.Time       // from then on nothing is held up
+	worked time.Duration   // since the last rest
 }
 
 const (
@@ -141,21 +146,29 @@ const (
 
 // newPace returns a pace for work that is to be done after some time, or sooner
 // when hurry is closed.
-func newPace(hurry <-chan struct{}, within time.Duration) *pace {
-	now := time.Now()
-	return &pace{hurry: hurry, until: now.Add(within), began: now}
+func newPace(a *aside, late func() bool, hurry <-chan struct{}, within time.Duration) *pace {
+	return &pace{aside: a, late: late, hurry: hurry, until: time.Now().Add(within)}
 }
 
-func (p *pace) rest() {
-	now := time.Now()
-	worked := now.Sub(p.began)
-	if worked < paceWork || now.After(p.until) {
+// do does a part of the work, and rests where it was enough.
+func (p *pace) do(work func()) {
+	began := time.Now()
+	switch {
+	case began.After(p.until):
+		work()
 		runtime.Gosched()
+		return
+	case p.late():
+		work()
+	default:
+		p.aside.do(work)
+	}
+	if p.worked += time.Since(began); p.worked < paceWork {
 		return
 	}
 	select {
 	case <-p.hurry:
-	case <-time.After(min(paceRest*worked, paceMost)):
+	case <-time.After(min(paceRest*p.worked, paceMost)):
 	}
-	p.began = time.Now()
+	p.worked = 0
 }

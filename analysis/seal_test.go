@@ -11,13 +11,14 @@ import (
 func TestPace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hurry := make(chan struct{})
-		p := newPace(hurry, time.Second)
+		late := false
+		p := newPace(newAside(t.Context()), func() bool { return late }, hurry, time.Second)
 		after := func(work, want time.Duration) {
 			t.Helper()
-			time.Sleep(work)
 			start := time.Now()
-			p.rest()
-			if got := time.Since(start); got != want {
+			p.do(func() { time.Sleep(work) })
+			late = !late // either way
+			if got := time.Since(start) - work; got != want {
 				t.Errorf("a rest of %v after %v of work, want %v", got, work, want)
 			}
 		}
@@ -25,9 +26,9 @@ func TestPace(t *testing.T) {
 		after(400*time.Microsecond, 0)
 		after(700*time.Microsecond, 3300*time.Microsecond) // both together
 		after(20*time.Millisecond, 5*time.Millisecond)
-		after(time.Second, 0) // the time is up
-		after(time.Millisecond, 0)
-		p = newPace(hurry, time.Minute)
+		after(time.Second, 5*time.Millisecond)
+		after(time.Millisecond, 0) // the time is up
+		p = newPace(newAside(t.Context()), func() bool { return late }, hurry, time.Minute)
 		close(hurry)
 		after(time.Millisecond, 0)
 	})

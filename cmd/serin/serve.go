@@ -81,8 +81,9 @@ func serve(ctx context.Context, args []string, stdout, stderr io.Writer) (failed
 
 // leastProcs is how many goroutines may run at once, where there is one core, too. One
 // that waits for the disk's sync keeps its turn until the runtime takes it away, some 0.2
-// ms later, 300 times in a second (go tool trace): another goes on meanwhile.
-const leastProcs = 2
+// ms later, 300 times in a second (go tool trace), and one that the system holds up, since
+// its thread gives way to the others, keeps it for longer: a third goes on meanwhile.
+const leastProcs = 3
 
 // profile begins to write a CPU profile, until end is called.
 func profile(file string) (end func() error, err error) {

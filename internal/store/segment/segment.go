@@ -40,7 +40,8 @@ type Store struct {
 	readOnly bool
 	// write keeps writers and DeleteAfter apart. Readers need no lock: a file
 	// never changes under its name, it is only replaced or removed.
-	write sync.Mutex
+	write   sync.Mutex
+	scratch scratch // guarded by write
 }
 
 // Info describes one segment.
@@ -102,14 +103,17 @@ func escapeGlob(dir string) string {
 // Rows ascend by (position, ordinal) in each batch, and no beacon is in two of
 // them, as [batch.Batch.Append] makes them. When Write returns without an
 // error, the files outlive a crash of the machine; after an error some of them
-// may exist, and a repetition makes them whole. It calls rest, which may be nil,
-// before each column, where it may be held up.
-func (s *Store) Write(ctx context.Context, from, to uint64, batches []*batch.Batch, rest func()) ([]string, error) {
+// may exist, and a repetition makes them whole. What takes the processor it has done by
+// do, which may be nil, a column at a time, one after the other: do may take its time.
+func (s *Store) Write(ctx context.Context, from, to uint64, batches []*batch.Batch, do func(work func())) ([]string, error) {
 	if s.readOnly {
 		return nil, errReadOnly
 	}
 	if from > to {
 		return nil, fmt.Errorf("write segments: positions %d to %d", from, to)
+	}
+	if do == nil {
+		do = func(work func()) { work() }
 	}
 	type owner struct{ tenant, app string }
 	groups := map[owner][]*batch.Batch{}
@@ -131,7 +135,7 @@ func (s *Store) Write(ctx context.Context, from, to uint64, batches []*batch.Bat
 			return nil, fmt.Errorf("write segments: %w", err)
 		}
 		path := filepath.Join(s.dir, o.tenant, escapeApp(o.app), fileName(from, to))
-		if err := s.writeFile(path, header{o.tenant, o.app, from, to}, bs, rest); err != nil {
+		if err := s.writeFile(path, header{o.tenant, o.app, from, to}, bs, do); err != nil {
 			return nil, fmt.Errorf("write segment %s: %w", path, err)
 		}
 		paths = append(paths, path)
@@ -141,8 +145,13 @@ func (s *Store) Write(ctx context.Context, from, to uint64, batches []*batch.Bat
 }
 
 // writeFile makes one segment durable under its name.
-func (s *Store) writeFile(path string, h header, bs []*batch.Batch, rest func()) (err error) {
-	order, err := beacons(bs)
+func (s *Store) writeFile(path string, h header, bs []*batch.Batch, do func(work func())) (err error) {
+	var order []run
+	do(func() {
+		order, err = beacons(s.scratch.order[:0], bs)
+		s.scratch.order = order
+	})
+	defer s.scratch.keep()
 	if err != nil {
 		return err
 	}
@@ -163,7 +172,7 @@ func (s *Store) writeFile(path string, h header, bs []*batch.Batch, rest func())
 			_ = os.Remove(f.Name())
 		}
 	}()
-	if err := encode(f, h, bs, rest); err != nil {
+	if err := s.scratch.encode(f, h, bs, do); err != nil {
 		return err
 	}
 	if err := f.Chmod(0o644); err != nil {
@@ -267,7 +276,7 @@ func (s *Store) Replay(ctx context.Context, id tenant.ID, app string, fn func(b 
 		if err != nil {
 			return fmt.Errorf("replay %s: %w", i.Path, err)
 		}
-		order, err := beacons(bs)
+		order, err := beacons(nil, bs)
 		if err != nil {
 			return fmt.Errorf("replay %s: %w: %w", i.Path, ErrCorrupt, err)
 		}
@@ -291,9 +300,8 @@ type run struct {
 	lo, hi   int
 }
 
-// beacons returns the beacons of batches in the order of (position, ordinal).
-func beacons(bs []*batch.Batch) ([]run, error) {
-	var all []run
+// beacons appends the beacons of batches in the order of (position, ordinal).
+func beacons(all []run, bs []*batch.Batch) ([]run, error) {
 	for _, b := range bs {
 		for lo := 0; lo < b.Len(); {
 			r := run{position: b.Position(lo), ordinal: b.Ordinal(lo), b: b, lo: lo}

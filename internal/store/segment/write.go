@@ -8,6 +8,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"reflect"
 	"slices"
 	"strconv"
 
@@ -23,7 +24,7 @@ import (
 
 // encode writes a whole segment: the pages are ours (see [hybrid]), their
 // headers, the metadata and the footer Arrow's.
-func encode(f *os.File, h header, bs []*batch.Batch, rest func()) error {
+func (s *scratch) encode(f *os.File, h header, bs []*batch.Batch, do func(work func())) error {
 	props := properties()
 	schema, err := pqarrow.ToParquet(batch.Schema, props, pqarrow.DefaultWriterProps())
 	if err != nil {
@@ -48,8 +49,12 @@ func encode(f *os.File, h header, bs []*batch.Batch, rest func()) error {
 			return err
 		}
 	}
-	out := &told{w: bufio.NewWriterSize(f, 256<<10)}
-	w := writer{out: out, meta: metadata.NewFileMetadataBuilder(schema, props, kv)}
+	if s.out == nil {
+		s.out = bufio.NewWriterSize(nil, 256<<10)
+	}
+	s.out.Reset(f)
+	out := &told{w: s.out}
+	w := writer{scratch: s, out: out, meta: metadata.NewFileMetadataBuilder(schema, props, kv)}
 	if w.pages, err = file.NewPageWriter(out, compress.Codecs.Zstd, 0, nil, 0, 0, memory.DefaultAllocator, false, nil, nil); err != nil {
 		return err
 	}
@@ -57,7 +62,7 @@ func encode(f *os.File, h header, bs []*batch.Batch, rest func()) error {
 		return err
 	}
 	for i, b := range bs {
-		if err := w.rowGroup(i, b, rest); err != nil {
+		if err := w.rowGroup(i, b, do); err != nil {
 			return err
 		}
 	}
@@ -93,11 +98,19 @@ func (t *told) Write(p []byte) (int, error) {
 // Tell returns how many bytes were written.
 func (t *told) Tell() int64 { return t.n }
 
-// writer writes row groups. Its buffers are used for one column after the other.
+// writer writes row groups.
 type writer struct {
-	out    *told
-	meta   *metadata.FileMetaDataBuilder
-	pages  file.PageWriter
+	*scratch
+	out   *told
+	meta  *metadata.FileMetaDataBuilder
+	pages file.PageWriter
+}
+
+// scratch is memory that is used for one column after the other, and for one segment
+// after the other: to make it anew for each was a quarter of all the garbage.
+type scratch struct {
+	out    *bufio.Writer
+	order  []run
 	runs   []int32 // rows of each beacon
 	hybrid hybrid
 	delta  delta
@@ -105,7 +118,31 @@ type writer struct {
 	packed bytes.Buffer
 }
 
-func (w *writer) rowGroup(ordinal int, b *batch.Batch, rest func()) error {
+// maxKept is how many bytes of a buffer are kept for the next segment; a larger one was
+// of an unusual one.
+const maxKept = 16 << 20
+
+// keep lets go of what the segment that was written alone needed.
+func (s *scratch) keep() {
+	if s.out != nil {
+		s.out.Reset(nil)
+	}
+	clear(s.order) // holds no batch
+	s.order, s.runs, s.words = kept(s.order), kept(s.runs), kept(s.words)
+	s.hybrid.dst, s.hybrid.open, s.delta.dst = kept(s.hybrid.dst), kept(s.hybrid.open), kept(s.delta.dst)
+	if s.packed.Cap() > maxKept {
+		s.packed = bytes.Buffer{}
+	}
+}
+
+func kept[T any](buffer []T) []T {
+	if uintptr(cap(buffer))*reflect.TypeFor[T]().Size() > maxKept {
+		return nil
+	}
+	return buffer[:0]
+}
+
+func (w *writer) rowGroup(ordinal int, b *batch.Batch, do func(work func())) error {
 	if ordinal > math.MaxInt16 {
 		return fmt.Errorf("more than %d batches of one app", math.MaxInt16+1)
 	}
@@ -114,20 +151,19 @@ func (w *writer) rowGroup(ordinal int, b *batch.Batch, rest func()) error {
 	w.runs = b.Runs(w.runs[:0])
 	size := int64(0)
 	for c := batch.Column(0); c <= batch.Value; c++ {
-		if rest != nil {
-			rest()
-		}
 		column := group.NextColumnChunk()
 		var n int64
 		var err error
-		switch {
-		case c < batch.Position:
-			n, err = w.dictionary(column, b, c)
-		case c == batch.Value:
-			n, err = w.doubles(column, b)
-		default:
-			n, err = w.integers(column, b, c)
-		}
+		do(func() {
+			switch {
+			case c < batch.Position:
+				n, err = w.dictionary(column, b, c)
+			case c == batch.Value:
+				n, err = w.doubles(column, b)
+			default:
+				n, err = w.integers(column, b, c)
+			}
+		})
 		if err != nil {
 			return fmt.Errorf("column %s: %w", batch.Schema.Field(int(c)).Name, err)
 		}
