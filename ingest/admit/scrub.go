@@ -74,6 +74,9 @@ var secretEnds = []string{"password", "passwd", "secret", "token", "key", "autho
 
 // secretKey reports whether the value of an attribute is secret by its key.
 func secretKey(key string) bool {
+	if key == "" || strings.IndexByte("dDtTnNyY", key[len(key)-1]) < 0 {
+		return false // as nearly all of them: none of the words ends so
+	}
 	for _, end := range [...]string{"password", "passwd", "secret", "token", "apikey", "api_key", "api-key", "authorization"} {
 		if n := len(key) - len(end); n >= 0 && strings.EqualFold(key[n:], end) {
 			return true
