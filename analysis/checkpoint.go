@@ -16,9 +16,11 @@ import (
 
 // checkpointVersion changes with any change of what is kept; another version
 // is not read, and the analysis starts again from the logs.
-const checkpointVersion = 13
+const checkpointVersion = 14
 
-// checkpoint is the fold and the places in both logs that it stands for.
+// checkpoint is the fold and the places in both logs that it stands for. In a file the parts
+// of the table of sessions follow, and an empty one: as one value all of it would be in
+// memory three times over.
 type checkpoint struct {
 	Version  int
 	Position uint64
@@ -44,19 +46,13 @@ func loadCheckpoint(path string) (checkpoint, error) {
 	if head.Version != checkpointVersion {
 		return empty, nil
 	}
-	var cp checkpoint
-	if err := gob.NewDecoder(bytes.NewReader(data)).Decode(&cp); err != nil {
+	cp, err := decodeCheckpoint(data)
+	if err != nil {
 		return empty, fmt.Errorf("read checkpoint %s: %w (remove it to start again from the journal)", path, err)
 	}
 	// gob leaves out empty maps.
-	if cp.Fold.Table == nil {
-		cp.Fold.Table = session.NewTable()
-	}
 	if cp.Fold.Table.Sessions == nil {
 		cp.Fold.Table.Sessions = map[session.Key]*session.Session{}
-	}
-	if cp.Fold.Table.Plain == nil {
-		cp.Fold.Table.Plain = session.Plain{}
 	}
 	if cp.Fold.Cells == nil || cp.Fold.Cells.Cells == nil {
 		cp.Fold.Cells = cell.NewStore()
@@ -79,11 +75,36 @@ func loadCheckpoint(path string) (checkpoint, error) {
 	return cp, nil
 }
 
-func encodeCheckpoint(cp checkpoint) ([]byte, error) {
+// encodeCheckpoint returns a checkpoint as a file has it. size is about how many bytes
+// that is, as the one before had.
+func encodeCheckpoint(cp checkpoint, size int) ([]byte, error) {
 	cp.Fold.Table.Settle()
 	var buf bytes.Buffer
-	if err := gob.NewEncoder(&buf).Encode(cp); err != nil {
+	buf.Grow(size + size/8)
+	enc := gob.NewEncoder(&buf)
+	part := func(b []byte) error { return enc.Encode(b) }
+	if err := errors.Join(enc.Encode(cp), cp.Fold.Table.Parts(part), part(nil)); err != nil {
 		return nil, fmt.Errorf("encode checkpoint: %w", err)
 	}
 	return buf.Bytes(), nil
+}
+
+func decodeCheckpoint(data []byte) (cp checkpoint, err error) {
+	dec := gob.NewDecoder(bytes.NewReader(data))
+	if err := dec.Decode(&cp); err != nil {
+		return cp, err
+	}
+	// gob leaves out what is empty.
+	if cp.Fold.Table == nil {
+		cp.Fold.Table = session.NewTable()
+	}
+	for {
+		var part []byte
+		if err := dec.Decode(&part); err != nil {
+			return cp, fmt.Errorf("sessions: %w", err)
+		}
+		if err := cp.Fold.Table.AddPart(part); err != nil || len(part) == 0 {
+			return cp, err
+		}
+	}
 }

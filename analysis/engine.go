@@ -95,6 +95,7 @@ type Engine struct {
 
 	checkpointed time.Time     // when the newest checkpoint was written
 	cost         time.Duration // and how long that took
+	size         int           // of the newest one, bytes
 	standsFor    [2]uint64     // the places in the events and the control log that it stands for
 
 	reader  batch.Reader

@@ -127,7 +127,7 @@ func foldAll(t testing.TB, all []event.Beacon, seed uint64, restarts bool) (verd
 			batches = map[batch.Partition]*batch.Batch{} // sealed
 		}
 		if restarts && rng.IntN(12) == 0 {
-			data, err := encodeCheckpoint(checkpoint{Version: checkpointVersion, Position: position, Fold: f})
+			data, err := encodeCheckpoint(checkpoint{Version: checkpointVersion, Position: position, Fold: f}, 0)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -116,10 +116,10 @@ func (e *Engine) freeze(last bool) (*sealing, error) {
 	if began := e.o.Now(); (last || began.Sub(e.checkpointed) >= checkpointRest*e.cost) && e.standsFor != [2]uint64{e.position, e.control} {
 		var err error
 		s.control = e.control
-		if s.checkpoint, err = encodeCheckpoint(checkpoint{Version: checkpointVersion, Position: e.position, Control: e.control, Fold: e.fold}); err != nil {
+		if s.checkpoint, err = encodeCheckpoint(checkpoint{Version: checkpointVersion, Position: e.position, Control: e.control, Fold: e.fold}, e.size); err != nil {
 			return nil, err
 		}
-		s.encoded = e.o.Now().Sub(began)
+		s.encoded, e.size = e.o.Now().Sub(began), len(s.checkpoint)
 	}
 	e.settle()
 	e.pending, e.order, e.rows, e.sealed = map[batch.Partition]*batch.Batch{}, nil, 0, e.position

@@ -11,7 +11,7 @@ import (
 )
 
 // Table holds the sessions of all tenants. It is not safe for concurrent use.
-// Its exported fields are kept in checkpoints, after [Table.Settle].
+// Its exported fields are kept in checkpoints, after [Table.Settle], and what [Table.Parts] gives out.
 //
 // Most sessions take part in no rollout and send their beacons in order. Of
 // those only a few numbers are kept, under a hash of the key: 24 bytes and no
@@ -20,16 +20,13 @@ type Table struct {
 	// Sessions are those that take part in a rollout, or of which more than a few
 	// numbers is known.
 	Sessions map[Key]*Session
-	Plain    Plain
-	Now      int64 // highest receive time seen, Unix ms
+	plain    map[plainKey]plain // the others, which [Table.Parts] gives out
+	Now      int64              // highest receive time seen, Unix ms
 	swept    int64
-	open     *Session // the newest one where it is not in Sessions; what Plain has of it is old
+	open     *Session // the newest one where it is not in Sessions; what plain has of it is old
 	openHash plainKey // of its key
 	name     []byte   // scratch
 }
-
-// Plain holds the sessions of which little is kept, by a hash of their keys.
-type Plain map[plainKey]plain
 
 // plainKey is the first half of a SHA-256 of a key. A client may choose its
 // session's id, so the hash is one of which nobody can make two alike.
@@ -46,12 +43,12 @@ type plain struct {
 }
 
 // NewTable returns an empty table.
-func NewTable() *Table { return &Table{Sessions: map[Key]*Session{}, Plain: Plain{}} }
+func NewTable() *Table { return &Table{Sessions: map[Key]*Session{}, plain: map[plainKey]plain{}} }
 
 // Len returns how many sessions are kept.
 func (t *Table) Len() int {
 	t.Settle()
-	return len(t.Sessions) + len(t.Plain)
+	return len(t.Sessions) + len(t.plain)
 }
 
 func (t *Table) hash(k Key) (h plainKey) {
@@ -82,7 +79,7 @@ func (t *Table) find(k Key) *Session {
 		return t.alive(s)
 	}
 	t.openHash = t.hash(k)
-	p, ok := t.Plain[t.openHash]
+	p, ok := t.plain[t.openHash]
 	if !ok {
 		return nil
 	}
@@ -107,7 +104,7 @@ func (t *Table) alive(s *Session) *Session {
 	}
 	if s == t.open {
 		t.open = nil
-		delete(t.Plain, t.openHash)
+		delete(t.plain, t.openHash)
 	} else {
 		t.openHash = t.hash(s.Key)
 		delete(t.Sessions, s.Key)
@@ -125,11 +122,11 @@ func (t *Table) Settle() {
 	t.open = nil
 	lasted := s.Last - s.Entered
 	if len(s.Enrolled)+len(s.Sparse)+len(s.Hashed) > 0 || lasted < 0 || lasted > math.MaxUint32 || s.Beacons > math.MaxUint32 {
-		delete(t.Plain, t.openHash)
+		delete(t.plain, t.openHash)
 		t.Sessions[s.Key] = s
 		return
 	}
-	t.Plain[t.openHash] = plain{entered: s.Entered, lasted: uint32(lasted), next: s.Next, beacons: uint32(s.Beacons), failed: s.Failed, shed: s.Shed}
+	t.plain[t.openHash] = plain{entered: s.Entered, lasted: uint32(lasted), next: s.Next, beacons: uint32(s.Beacons), failed: s.Failed, shed: s.Shed}
 }
 
 // Admission says what a beacon is to its session.
@@ -206,9 +203,9 @@ func (t *Table) Sweep() (forgotten int) {
 			forgotten++
 		}
 	}
-	for h, p := range t.Plain {
+	for h, p := range t.plain {
 		if t.Now-p.entered-int64(p.lasted) > Idle {
-			delete(t.Plain, h)
+			delete(t.plain, h)
 			forgotten++
 		}
 	}
@@ -218,11 +215,15 @@ func (t *Table) Sweep() (forgotten int) {
 // plainBytes is what one takes in a checkpoint.
 const plainBytes = 16 + 8 + 3*4 + 2 + 1
 
-// GobEncode writes them one after the other: by reflection a checkpoint of a
-// million would take seconds.
-func (p Plain) GobEncode() ([]byte, error) {
-	b := make([]byte, 0, plainBytes*len(p))
-	for h, s := range p {
+// partSessions is how many are in a part.
+const partSessions = 2048
+
+// Parts calls each with the sessions of which little is kept, some at a time, one after
+// the other: by reflection a checkpoint of a million would take seconds. A part is
+// written over by the next. An error of each ends it, and is returned.
+func (t *Table) Parts(each func(part []byte) error) error {
+	b := make([]byte, 0, plainBytes*min(partSessions, len(t.plain)))
+	for h, s := range t.plain {
 		b = append(b, h[:]...)
 		b = binary.LittleEndian.AppendUint64(b, uint64(s.entered))
 		for _, n := range [...]uint32{s.lasted, s.next, s.beacons} {
@@ -233,20 +234,30 @@ func (p Plain) GobEncode() ([]byte, error) {
 		if s.shed {
 			shed = 1
 		}
-		b = append(b, shed)
+		if b = append(b, shed); len(b) == cap(b) {
+			if err := each(b); err != nil {
+				return err
+			}
+			b = b[:0]
+		}
 	}
-	return b, nil
+	if len(b) == 0 {
+		return nil
+	}
+	return each(b)
 }
 
-// GobDecode reads what GobEncode wrote.
-func (p *Plain) GobDecode(b []byte) error {
+// AddPart adds the sessions of a part to a table from a checkpoint.
+func (t *Table) AddPart(b []byte) error {
 	if len(b)%plainBytes != 0 {
 		return errors.New("sessions of a checkpoint: cut short")
 	}
-	*p = make(Plain, len(b)/plainBytes)
+	if t.plain == nil {
+		t.plain = map[plainKey]plain{}
+	}
 	for ; len(b) > 0; b = b[plainBytes:] {
 		u32 := func(at int) uint32 { return binary.LittleEndian.Uint32(b[at:]) }
-		(*p)[plainKey(b[:16])] = plain{entered: int64(binary.LittleEndian.Uint64(b[16:])), lasted: u32(24), next: u32(28), beacons: u32(32),
+		t.plain[plainKey(b[:16])] = plain{entered: int64(binary.LittleEndian.Uint64(b[16:])), lasted: u32(24), next: u32(28), beacons: u32(32),
 			failed: binary.LittleEndian.Uint16(b[36:]), shed: b[38] != 0}
 	}
 	return nil

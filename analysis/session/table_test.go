@@ -3,7 +3,9 @@ package session
 import (
 	"bytes"
 	"encoding/gob"
+	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"reflect"
 	"runtime"
@@ -123,9 +125,12 @@ func reopened(t *testing.T, table *Table) *Table {
 	if err := gob.NewEncoder(&buf).Encode(table); err != nil {
 		t.Fatal(err)
 	}
-	out := NewTable()
-	if err := gob.NewDecoder(&buf).Decode(out); err != nil {
+	out := new(Table)
+	if err := errors.Join(gob.NewDecoder(&buf).Decode(out), table.Parts(out.AddPart), out.AddPart(nil)); err != nil {
 		t.Fatal(err)
+	}
+	if out.Sessions == nil { // gob leaves out what is empty
+		out.Sessions = map[Key]*Session{}
 	}
 	if out.Len() != table.Len() {
 		t.Fatalf("%d sessions in the checkpoint, want %d", out.Len(), table.Len())
@@ -133,14 +138,26 @@ func reopened(t *testing.T, table *Table) *Table {
 	return out
 }
 
-func TestPlainCutShort(t *testing.T) {
-	p := Plain{{1}: {entered: 1}}
-	b, err := p.GobEncode()
-	if err != nil {
-		t.Fatal(err)
+// TestParts gives more sessions out than are in one part.
+func TestParts(t *testing.T) {
+	table, out := NewTable(), new(Table)
+	for i := range 2*partSessions + 1 {
+		table.plain[plainKey{byte(i), byte(i >> 8)}] = plain{entered: int64(i), next: uint32(i), shed: i%2 == 0}
 	}
-	if err := p.GobDecode(b[:len(b)-1]); err == nil {
-		t.Error("read")
+	parts := 0
+	err := table.Parts(func(b []byte) error {
+		parts++
+		if err := new(Table).AddPart(b[:len(b)-1]); err == nil {
+			t.Error("a part that is cut short was read")
+		}
+		return out.AddPart(b)
+	})
+	if err != nil || parts != 3 || !maps.Equal(out.plain, table.plain) {
+		t.Errorf("%v, %d parts with %d of %d sessions", err, parts, len(out.plain), len(table.plain))
+	}
+	want := errors.New("full")
+	if err := table.Parts(func([]byte) error { return want }); err != want {
+		t.Errorf("%v, want %v", err, want)
 	}
 }
 
