@@ -14,6 +14,8 @@ import (
 
 	"github.com/VictoriaMetrics/metrics"
 
+	"serin.dev/serin/ingest/admit"
+	"serin.dev/serin/ingest/beacon"
 	"serin.dev/serin/internal/event"
 	"serin.dev/serin/internal/store/batch"
 	"serin.dev/serin/internal/tenant"
@@ -229,5 +231,22 @@ func BenchmarkClientOfRequest(b *testing.B) {
 		if c := e.perimeter.Client(g, peerOf(r), headerOf(r.Header), 1_795_000_000_000); c.Country != "DE" || c.Prefix == "" {
 			b.Fatal(c)
 		}
+	}
+}
+
+// TestEqualAttributes has two events with the same attributes, which are written to where
+// they stand as they are scrubbed: each has its own.
+func TestEqualAttributes(t *testing.T) {
+	one := `{"k":"event","n":"x","t":1764000000000,"a":{"a@example.com":"1","b@example.com":"2"}}`
+	var d beacon.Decoder
+	var b event.Beacon
+	if bad, err := d.Decode([]byte(`{"v":1,"app":"shop-web","release":"1","session":"0123456789abcdef","seq":0,"sent":1764000000000,"events":[`+one+`,`+one+`]}`), &b); err != nil || len(bad) > 0 {
+		t.Fatal(bad, err)
+	}
+	var spec tenant.Scrub
+	spec.Rules = ^spec.Rules
+	admit.Scrub(&spec, nil, &b)
+	if first, second := b.Events[0].Attrs, b.Events[1].Attrs; len(first) != 1 || !slices.Equal(first, second) {
+		t.Errorf("%v and %v", first, second)
 	}
 }

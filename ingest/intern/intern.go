@@ -5,8 +5,6 @@
 package intern
 
 import (
-	"math"
-	"slices"
 	"strings"
 
 	"serin.dev/serin/internal/event"
@@ -25,10 +23,6 @@ const (
 	attrChunk = 64   // attributes that share an allocation
 
 	nearSize = 256
-
-	nearLists = 64 // lists of attributes that are remembered
-	nearAttrs = 8  // attributes of one at most
-	nearText  = 64 // bytes of a text of one at most
 )
 
 // Memory is where decoded texts and attributes live. Nothing that it gave out
@@ -40,8 +34,7 @@ type Memory struct {
 	near  [nearSize]string // by a weak hash; each a text that was given out
 	bytes int
 	chunk strings.Builder
-	attrs []event.Attr            // the rest of a chunk of attributes: its length is what is given out
-	lists [nearLists][]event.Attr // by a weak hash; each a list that was given out
+	attrs []event.Attr // the rest of a chunk of attributes: its length is what is given out
 }
 
 // Known returns b as a string and allocates only if b is new. It is for what
@@ -133,32 +126,5 @@ func (m *Memory) Keep(from int, nulls uint64) []event.Attr {
 	if n == 0 {
 		return nil
 	}
-	return m.known(from, open[:n:n])
-}
-
-// known returns a list that is equal to one that was given out lately, and is the last
-// of the attributes from from on, as that one, in whose place the next one goes: whoever
-// has it can tell it by where it is.
-func (m *Memory) known(from int, list []event.Attr) []event.Attr {
-	if len(list) > nearAttrs {
-		return list
-	}
-	hash := uint64(len(list))
-	for i := range list {
-		a := &list[i]
-		if len(a.Text) > nearText {
-			return list
-		}
-		hash = hash*31 + uint64(len(a.Key)) + math.Float64bits(a.Number)>>32
-		if n := len(a.Text); n > 0 {
-			hash = hash*31 + uint64(n) + uint64(a.Text[n-1])*17 + uint64(a.Text[n/2])*7
-		}
-	}
-	at := &m.lists[hash*0x9e3779b97f4a7c15>>(64-6)] // by the golden ratio's multiples, of 2⁶⁴: the upper bits, as many as nearLists has
-	if slices.Equal(*at, list) {
-		m.attrs = m.attrs[:from]
-		return *at
-	}
-	*at = list
-	return list
+	return open[:n:n]
 }

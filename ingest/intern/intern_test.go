@@ -37,48 +37,6 @@ func TestBounds(t *testing.T) {
 	}
 }
 
-// TestLists: a short list that repeats is one copy, whatever came between; another never
-// is taken for it.
-func TestLists(t *testing.T) {
-	var m Memory
-	give := func(list ...event.Attr) []event.Attr {
-		from := m.Begin()
-		for _, a := range list {
-			from = m.Add(from, a)
-		}
-		got := m.Keep(from, 0)
-		if !slices.Equal(got, list) {
-			t.Fatalf("%v became %v", list, got)
-		}
-		return got
-	}
-	text := func(s string) event.Attr { return event.Attr{Key: "k", Text: s} }
-	number := func(f float64) event.Attr { return event.Attr{Key: "k", Num: true, Number: f} }
-	for _, list := range [][]event.Attr{{text("a")}, {text("")}, {number(0)}, {number(1), text("a")}, {text(strings.Repeat("x", nearText))}, slices.Repeat([]event.Attr{text("a")}, nearAttrs)} {
-		first := give(list...)
-		give(event.Attr{Key: "another", Text: "b"})
-		if again := give(list...); &again[0] != &first[0] {
-			t.Errorf("%v is made anew", list)
-		}
-		give(append(list, text("a"))...)
-		give(list[1:]...)
-		changed := slices.Clone(list)
-		changed[0].Key = "l"
-		give(changed...)
-	}
-	for _, list := range [][]event.Attr{{text(strings.Repeat("x", nearText+1))}, slices.Repeat([]event.Attr{text("a")}, nearAttrs+1)} {
-		if first, again := give(list...), give(list...); &again[0] == &first[0] {
-			t.Errorf("%d attributes with %d bytes are remembered", len(list), len(list[0].Text))
-		}
-	}
-	for range 3 { // the one before is not what is given out next
-		a, b := give(number(1)), give(number(2))
-		if a[0] != number(1) || b[0] != number(2) {
-			t.Errorf("%v and %v", a, b)
-		}
-	}
-}
-
 // TestKept reuses the bytes that texts were made of, as the edge does with the
 // next request, and goes on for some chunks: what was given out stays.
 func TestKept(t *testing.T) {
