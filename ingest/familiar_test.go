@@ -3,15 +3,11 @@ package ingest
 import (
 	"bytes"
 	"compress/gzip"
-	"context"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"net/url"
-	"os"
-	"os/exec"
 	"strings"
-	"sync"
 	"testing"
 
 	"serin.dev/serin/ingest/dialect"
@@ -26,20 +22,10 @@ func edgeWithTasters(t *testing.T, all bool) (e *Edge, send func(path, encoding,
 		t.Fatal(err)
 	}
 	e = New(Options{Tenants: d, Journal: slowLog{}, Logger: slog.New(slog.DiscardHandler), Fail: func(error) {}, TasteAll: all,
-		Taster: func() *exec.Cmd {
-			cmd := exec.Command(os.Args[0])
-			cmd.Env = append(os.Environ(), "SERIN_TASTER=1")
-			return cmd
-		}})
-	ctx, cancel := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	wg.Go(func() { e.Run(ctx) })
+		Taster: mortalTaster})
+	runs(t, e)
 	url, stop := listen(t, e)
-	t.Cleanup(func() {
-		stop()
-		cancel()
-		wg.Wait()
-	})
+	t.Cleanup(stop)
 	return e, func(path, encoding, body string) int {
 		if encoding == "gzip" {
 			var buf bytes.Buffer

@@ -61,6 +61,17 @@ func newEdge(t *testing.T) *edge {
 	return &edge{url, log}
 }
 
+// runs has an edge store groups until the test ends.
+func runs(t testing.TB, e *Edge) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { e.Run(ctx) })
+	t.Cleanup(func() {
+		cancel()
+		wg.Wait()
+	})
+}
+
 // listen serves an edge as the server does: by a lane, and net/http beside it.
 func listen(t testing.TB, e *Edge) (url string, stop func()) {
 	t.Helper()
@@ -401,15 +412,9 @@ func TestNothingIsAcknowledgedThatIsNotStored(t *testing.T) {
 		default:
 		}
 	}})
-	ctx, cancel := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	wg.Go(func() { e.Run(ctx) })
+	runs(t, e)
 	s := httptest.NewServer(e)
-	defer func() {
-		s.Close()
-		cancel()
-		wg.Wait()
-	}()
+	defer s.Close()
 	a := (&edge{url: s.URL}).send(t, "pk_open", beaconText(0, viewText(time.Now())))
 	if a.status != http.StatusServiceUnavailable || a.Error.Reason != string(event.ReasonBusy) || a.header.Get("Retry-After") == "" {
 		t.Errorf("got %d %+v %v", a.status, a.Error, a.header)

@@ -47,15 +47,9 @@ func TestRefusedEventsAreCounted(t *testing.T) {
 		t.Fatal(err)
 	}
 	e := New(Options{Tenants: d, Journal: brokenLog{errors.New("full")}, Logger: slog.New(slog.DiscardHandler), Fail: func(error) {}})
-	ctx, cancel := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	wg.Go(func() { e.Run(ctx) })
+	runs(t, e)
 	s := httptest.NewServer(e)
-	defer func() {
-		s.Close()
-		cancel()
-		wg.Wait()
-	}()
+	defer s.Close()
 	events := viewText(time.Now()) + "," + strings.Replace(viewText(time.Now()), `"view"`, `"poison"`, 1)
 	count := func(reason event.Reason) uint64 {
 		return metrics.GetOrCreateCounter(fmt.Sprintf(`serin_ingest_rejected_events_total{tenant="counted",reason=%q}`, reason)).Get()

@@ -55,6 +55,13 @@ func TestMain(m *testing.M) {
 	os.Exit(0)
 }
 
+// mortalTaster is a child that dies of the word arsenic.
+func mortalTaster() *exec.Cmd {
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), "SERIN_TASTER=1")
+	return cmd
+}
+
 func TestPoisonIsQuarantined(t *testing.T) {
 	d, err := tenant.NewDirectory([]tenant.Spec{{ID: "shop", Keys: []tenant.Key{{Key: "pk_shop"}}}, {ID: "other", Keys: []tenant.Key{{Key: "pk_other"}}}})
 	if err != nil {
@@ -62,20 +69,10 @@ func TestPoisonIsQuarantined(t *testing.T) {
 	}
 	e := New(Options{Tenants: d, Journal: slowLog{}, Logger: slog.New(slog.DiscardHandler), Fail: func(error) {}, TasteAll: true,
 		Network: Network{TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}},
-		Taster: func() *exec.Cmd {
-			cmd := exec.Command(os.Args[0])
-			cmd.Env = append(os.Environ(), "SERIN_TASTER=1")
-			return cmd
-		}})
-	ctx, cancel := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	wg.Go(func() { e.Run(ctx) })
+		Taster:  mortalTaster})
+	runs(t, e)
 	url, stop := listen(t, e)
-	defer func() {
-		stop()
-		cancel()
-		wg.Wait()
-	}()
+	defer stop()
 	client := "192.0.2.1"
 	send := func(path, body string) (int, string) {
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url+path, strings.NewReader(body))
@@ -171,20 +168,10 @@ func TestPoisonOfAStream(t *testing.T) {
 	}
 	e := New(Options{Tenants: d, Journal: slowLog{}, Logger: slog.New(slog.DiscardHandler), Fail: func(error) {}, TasteAll: true,
 		Network: Network{TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}},
-		Taster: func() *exec.Cmd {
-			cmd := exec.Command(os.Args[0])
-			cmd.Env = append(os.Environ(), "SERIN_TASTER=1")
-			return cmd
-		}})
-	ctx, cancel := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	wg.Go(func() { e.Run(ctx) })
+		Taster:  mortalTaster})
+	runs(t, e)
 	url, stop := listen(t, e)
-	defer func() {
-		stop()
-		cancel()
-		wg.Wait()
-	}()
+	defer stop()
 	bad := open(t, url, "pk_shop", "X-Forwarded-For", "192.0.2.1")
 	good := open(t, url, "pk_shop", "X-Forwarded-For", "198.51.100.1")
 	at := time.Now().UnixMilli()
@@ -222,11 +209,7 @@ func TestTenancyOfTheKey(t *testing.T) {
 		log := new(keepingLog)
 		o := Options{Tenants: d, Journal: log, Logger: slog.New(slog.DiscardHandler), Fail: func(error) {}, TasteAll: tasteAll}
 		if tasteAll {
-			o.Taster = func() *exec.Cmd {
-				cmd := exec.Command(os.Args[0])
-				cmd.Env = append(os.Environ(), "SERIN_TASTER=1")
-				return cmd
-			}
+			o.Taster = mortalTaster
 		}
 		e := New(o)
 		ctx, cancel := context.WithCancel(context.Background())

@@ -69,20 +69,29 @@ func version6(s string) string {
 	return s
 }
 
-// secretEnds are the last letters of the words whose values are secret.
-var secretEnds = []string{"password", "passwd", "secret", "token", "key", "authorization"}
+// The last letters of the words whose values are secret: in a text, where the rules then
+// look closer, and of an attribute's key.
+var (
+	secretEnds    = []string{"password", "passwd", "secret", "token", "key", "authorization"}
+	secretKeyEnds = []string{"password", "passwd", "secret", "token", "apikey", "api_key", "api-key", "authorization"}
+)
+
+// endsIn reports whether word ends in one of several, in letters of either case.
+func endsIn(word string, ends []string) bool {
+	for _, end := range ends {
+		if n := len(word) - len(end); n >= 0 && strings.EqualFold(word[n:], end) {
+			return true
+		}
+	}
+	return false
+}
 
 // secretKey reports whether the value of an attribute is secret by its key.
 func secretKey(key string) bool {
 	if key == "" || strings.IndexByte("dDtTnNyY", key[len(key)-1]) < 0 {
 		return false // as nearly all of them: none of the words ends so
 	}
-	for _, end := range [...]string{"password", "passwd", "secret", "token", "apikey", "api_key", "api-key", "authorization"} {
-		if n := len(key) - len(end); n >= 0 && strings.EqualFold(key[n:], end) {
-			return true
-		}
-	}
-	return false
+	return endsIn(key, secretKeyEnds)
 }
 
 // telling has the bytes that say anything of what a text may hold. Digits, which
@@ -151,10 +160,8 @@ func suspect(s string) (found suspicion) {
 				scheme = scheme || strings.HasPrefix(s[i:], "://")
 			}
 			word := strings.TrimRight(s[:i], " \t\n\f\r\"'\\")
-			for _, end := range secretEnds {
-				if n := len(word) - len(end); n >= 0 && strings.EqualFold(word[n:], end) {
-					found |= secret
-				}
+			if endsIn(word, secretEnds) {
+				found |= secret
 			}
 		}
 		digits = 0
