@@ -25,7 +25,7 @@ func (e *Edge) serve(s *stream) {
 		}
 		err := s.next(limits)
 		if err == errQuiet {
-			if s.park(func() { e.serve(s) }) {
+			if s.park() {
 				return
 			}
 			continue
@@ -106,24 +106,61 @@ func (s *stream) alive(now time.Time, limits *streamLimits) error {
 	return s.conn.SetReadDeadline(now.Add(limits.pong))
 }
 
-// park reports whether the stream was parked: then wake is called when there is
-// something to read, or [stream.wake] was called.
-func (s *stream) park(wake func()) bool {
-	if err := s.place.Park(wake); err != nil {
+// park reports whether the stream was parked: it goes on when there is something to read,
+// or its place is woken. Meanwhile it holds nothing that can be made anew: a collection of
+// garbage looks at every object of 20,000 streams, while beacons wait.
+func (s *stream) park() bool {
+	raw, err := s.socket()
+	if err == nil {
+		s.in = bufio.Reader{} // of which nothing is left
+		s.conn.SetPongHandler(ignore)
+		s.conn.SetPingHandler(ignore)
+		s.conn.SetCloseHandler(ignoreClose)
+		err = s.place.Park(raw, s)
+	}
+	if err != nil {
 		s.settled = true
+		s.resume()
 		return false
 	}
 	if s.closed.Load() != nil {
-		s.wake() // who noted it may have been before us
+		s.place.Wake() // who noted it may have been before us
 	}
 	return true
 }
 
-// wake has a parked stream go on, so that it ends where it was closed.
-func (s *stream) wake() {
-	if s.place != nil {
-		s.place.Wake()
+func ignore(string) error { return nil }
+
+func ignoreClose(int, string) error { return nil }
+
+// Woken has a stream that was parked go on.
+func (s *stream) Woken() {
+	s.resume()
+	s.edge.serve(s)
+}
+
+// resume makes what a stream needs to read.
+func (s *stream) resume() {
+	s.in = *bufio.NewReaderSize(s.conn.NetConn(), streamBuffer)
+	s.handle()
+}
+
+// handle sets what is done with control frames.
+func (s *stream) handle() {
+	s.conn.SetPongHandler(func(string) error { // of one within a message; the others are taken by next
+		return s.alive(time.Now(), &s.edge.streams.limits)
+	})
+	s.conn.SetPingHandler(nil) // the library's: it answers
+	s.conn.SetCloseHandler(nil)
+}
+
+// socket returns what the stream reads from; not below TLS, where the socket does not tell
+// what is left to read.
+func (s *stream) socket() (syscall.RawConn, error) {
+	if c, ok := s.conn.NetConn().(syscall.Conn); ok {
+		return c.SyscallConn()
 	}
+	return nil, errors.ErrUnsupported
 }
 
 // streamBuffer is the size of the buffer from which frames are read; a control frame
@@ -143,14 +180,13 @@ func (h *hijacked) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		return nil, nil, err
 	}
 	if rw.Reader.Buffered() == 0 { // else the library refuses it
-		h.in = bufio.NewReaderSize(conn, streamBuffer)
+		*h.in = *bufio.NewReaderSize(conn, streamBuffer)
 		rw = bufio.NewReadWriter(h.in, rw.Writer)
 	}
 	return conn, rw, nil
 }
 
-// find gives a stream its place in the lot, where there is one: not below TLS, of which
-// the socket does not tell what is left to read. The caller holds mu.
+// find gives a stream its place in the lot, where there is one. The caller holds mu.
 func (ss *streams) find(s *stream) {
 	s.settled = true
 	if ss.lot == nil && !ss.lotless {
@@ -158,12 +194,8 @@ func (ss *streams) find(s *stream) {
 		ss.lot, err = lot.New()
 		ss.lotless = err != nil // streams keep their goroutines then
 	}
-	c, ok := s.conn.NetConn().(syscall.Conn)
-	if ss.lotless || !ok {
-		return
-	}
-	if raw, err := c.SyscallConn(); err == nil {
-		s.place, s.settled = ss.lot.Place(raw), false
+	if !ss.lotless {
+		s.place, s.settled = ss.lot.Place(), false
 	}
 }
 

@@ -61,6 +61,7 @@ type streams struct {
 
 // stream is one websocket.
 type stream struct {
+	edge   *Edge
 	grant  *tenant.Grant
 	part   int
 	conn   *websocket.Conn
@@ -72,12 +73,12 @@ type stream struct {
 	closed atomic.Pointer[string]
 	live   atomic.Bool   // a session of it takes part in a rollout
 	kind   atomic.Uint32 // event.Tenancy of what it sent last: each has a quota of its own
-	place  *lot.Place    // nil: it cannot be parked
+	place  lot.Place     // where it is while it is quiet
 
 	// Owned by the reader.
 	settled  bool // it is not parked: there is no place, or it was refused
 	client   admit.Client
-	in       *bufio.Reader // from which conn reads
+	in       bufio.Reader // from which conn reads
 	least    event.Tenancy
 	messages int            // that were read
 	slots    chan struct{}  // of messages in flight; made with the first
@@ -137,14 +138,14 @@ func (e *Edge) stream(w http.ResponseWriter, r *http.Request) {
 			refuse(&a, g.Tenant.String(), &refusal{status, event.ReasonEncoding, field, r.Header.Get(field), want})
 			a.writeTo(w)
 		}}
-	h := &hijacked{ResponseWriter: w}
+	s := &stream{edge: e, grant: g, client: client, least: max(admit.Claimed(headerOf(r.Header)("Baggage")), own(g))}
+	h := &hijacked{ResponseWriter: w, in: &s.in}
 	conn, err := up.Upgrade(h, r, nil)
 	if err != nil {
 		return // answered by the upgrader
 	}
-	least := max(admit.Claimed(headerOf(r.Header)("Baggage")), own(g))
-	s := &stream{grant: g, conn: conn, client: client, in: h.in, least: least}
-	s.kind.Store(uint32(least))
+	s.conn = conn
+	s.kind.Store(uint32(s.least))
 	now := time.Now()
 	s.last.Store(now.UnixNano())
 	s.heard.Store(now.UnixNano())
@@ -153,11 +154,8 @@ func (e *Edge) stream(w http.ResponseWriter, r *http.Request) {
 		_ = conn.Close() // nothing is in flight
 		return
 	}
-	limits := &e.streams.limits
 	conn.SetReadLimit(event.MaxBody)
-	conn.SetPongHandler(func(string) error { // of one within a message; the others are taken by next
-		return s.alive(time.Now(), limits)
-	})
+	s.handle()
 	// A goroutine of its own, that net/http's may end: it would hold its buffers
 	// and its grown stack for as long as it serves the stream.
 	go e.serve(s)
@@ -425,7 +423,7 @@ func (s *stream) write(text []byte, limit time.Duration) {
 // cut closes the connection, of which the reader sees to the rest.
 func (s *stream) cut() {
 	_ = s.conn.Close()
-	s.wake()
+	s.place.Wake()
 }
 
 // note keeps the first reason for which a stream ends.
@@ -469,7 +467,7 @@ func (e *Edge) watchStreams(ctx context.Context) {
 				for _, s := range ss.list(nil, part) {
 					s.note("shutdown")
 					_ = s.conn.SetReadDeadline(time.Unix(1, 0)) // wakes the reader; what it has is still answered
-					s.wake()
+					s.place.Wake()
 				}
 			}
 			ss.done.Wait()

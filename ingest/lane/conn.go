@@ -81,24 +81,24 @@ func (s *Server) serve(c net.Conn) {
 		s.wg.Done()
 		return
 	}
-	lc := &conn{c: c, peer: peerOf(c), settled: true}
+	lc := &conn{s: s, c: c, r: reader{s: s, raw: raw}, peer: peerOf(c), settled: true}
+	lc.r.fn = lc.r.read
 	if s.lot != nil && s.o.Quiet > 0 {
-		lc.place, lc.settled = s.lot.Place(raw), false
+		lc.place, lc.settled = s.lot.Place(), false
 	}
 	s.mu.Lock()
 	s.conns[lc] = struct{}{}
 	s.mu.Unlock()
-	r := &reader{s: s, raw: raw}
-	r.fn = r.read
-	s.run(lc, r)
+	s.run(lc)
 }
 
 // run serves requests until the connection is parked, from where it is called again, or
 // ends.
-func (s *Server) run(c *conn, r *reader) {
+func (s *Server) run(c *conn) {
+	r := &c.r
 	err := s.loop(c, r)
 	for err == errQuiet {
-		if s.park(c, r) {
+		if s.park(c) {
 			return
 		}
 		c.settled = true
@@ -125,28 +125,27 @@ var (
 )
 
 // park reports whether the connection was parked.
-func (s *Server) park(c *conn, r *reader) bool {
-	timer := time.AfterFunc(time.Until(c.ends), c.place.Wake)
-	err := c.place.Park(func() {
-		timer.Stop()
-		c.woken = true
-		s.run(c, r)
-	})
-	if err != nil {
-		timer.Stop()
+func (s *Server) park(c *conn) bool {
+	if left := time.Until(c.ends); c.timer == nil {
+		c.timer = time.AfterFunc(left, c.place.Wake)
+	} else {
+		c.timer.Reset(left)
+	}
+	if err := c.place.Park(c.r.raw, c); err != nil {
+		c.timer.Stop()
 		return false
 	}
 	if s.ending.Load() {
-		c.wake() // Shutdown may have been before us
+		c.place.Wake() // Shutdown may have been before us
 	}
 	return true
 }
 
-// wake has a parked connection go on, so that it ends where it shall.
-func (c *conn) wake() {
-	if c.place != nil {
-		c.place.Wake()
-	}
+// Woken has a connection that was parked go on.
+func (c *conn) Woken() {
+	c.timer.Stop()
+	c.woken = true
+	c.s.run(c)
 }
 
 // loop serves requests, one after the other.

@@ -167,7 +167,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.close.Do(func() { close(s.done) })
 	s.each(func(c *conn) {
 		_ = c.c.SetReadDeadline(past) // wakes the readers
-		c.wake()
+		c.place.Wake()                // which are parked
 	})
 	quiet := make(chan struct{})
 	go func() {
@@ -245,14 +245,17 @@ func (h *handed) Close() error {
 
 // conn is a connection of the lane.
 type conn struct {
+	s       *Server
 	c       net.Conn
+	r       reader
 	peer    netip.AddrPort
-	until   time.Time  // the read deadline that is set
-	write   time.Time  // the write deadline that is set
-	place   *lot.Place // nil: it cannot be parked
-	settled bool       // it is not parked: there is no place, or it was refused
-	ends    time.Time  // its idle time; zero where it was not parked since its last request
-	woken   bool       // it was parked, and nothing was read since
+	until   time.Time // the read deadline that is set
+	write   time.Time // the write deadline that is set
+	place   lot.Place
+	settled bool        // it is not parked: there is no place, or it was refused
+	ends    time.Time   // its idle time; zero where it was not parked since its last request
+	timer   *time.Timer // wakes it then; made when it is parked first
+	woken   bool        // it was parked, and nothing was read since
 }
 
 // peerOf returns the remote address, zero where it is none of IP.

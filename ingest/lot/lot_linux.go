@@ -18,7 +18,7 @@ type Lot struct {
 	done chan struct{}
 
 	mu     sync.Mutex
-	parked map[uint64]func() // what wakes each, by the number of its stay
+	parked map[uint64]Waker // by the number of each one's stay
 	stays  uint64
 	closed bool
 }
@@ -32,7 +32,7 @@ func New() (*Lot, error) {
 	if err := syscall.SetNonblock(fd, true); err != nil { // else the runtime would not wait for it
 		return nil, fmt.Errorf("make an epoll: %w", errors.Join(err, syscall.Close(fd)))
 	}
-	l := &Lot{file: os.NewFile(uintptr(fd), "epoll"), done: make(chan struct{}), parked: map[uint64]func(){}}
+	l := &Lot{file: os.NewFile(uintptr(fd), "epoll"), done: make(chan struct{}), parked: map[uint64]Waker{}}
 	if l.raw, err = l.file.SyscallConn(); err != nil {
 		return nil, fmt.Errorf("wait for an epoll: %w", errors.Join(err, l.file.Close()))
 	}
@@ -50,8 +50,8 @@ func (l *Lot) Close() error {
 	parked := l.parked
 	l.parked = nil
 	l.mu.Unlock()
-	for _, wake := range parked {
-		go wake()
+	for _, w := range parked {
+		go w.Woken()
 	}
 	err := l.file.Close()
 	<-l.done
@@ -91,31 +91,34 @@ func (l *Lot) watch() {
 func (l *Lot) wake(of func() uint64) {
 	l.mu.Lock()
 	stay := of()
-	wake := l.parked[stay]
+	w := l.parked[stay]
 	delete(l.parked, stay)
 	l.mu.Unlock()
-	if wake != nil {
-		go wake()
+	if w != nil {
+		go w.Woken()
 	}
 }
 
-// A Place is where one connection may be parked, again and again.
+// A Place is where one connection may be parked, again and again. The zero Place is none:
+// nothing can be parked in it, and nothing is there to be woken. It is a part of what
+// keeps the connection, and not copied once it was used.
 type Place struct {
 	lot   *Lot
-	conn  syscall.RawConn
 	stay  uint64 // the last; guarded by the lot's mutex
 	known bool   // to the epoll
 }
 
-// Place returns a place for a connection.
-func (l *Lot) Place(c syscall.RawConn) *Place { return &Place{lot: l, conn: c} }
+// Place returns a place for one connection.
+func (l *Lot) Place() Place { return Place{lot: l} }
 
-// Park parks a connection that is not parked, and returns at once. When there is
-// something to read, or the connection has ended, or [Place.Wake] is called, it is parked
-// no more and wake is called, once, in a goroutine of its own. After an error it is never
-// called.
-func (p *Place) Park(wake func()) error {
+// Park parks a connection, always the same and not parked yet, and returns at once. When
+// there is something to read, or the connection has ended, or [Place.Wake] is called, it
+// is parked no more and w is woken, once. After an error it never is.
+func (p *Place) Park(conn syscall.RawConn, w Waker) error {
 	l := p.lot
+	if l == nil {
+		return errors.ErrUnsupported
+	}
 	l.mu.Lock() // for all of it, so that it is not woken, and parked again, before the epoll knows it
 	defer l.mu.Unlock()
 	if l.closed {
@@ -131,14 +134,18 @@ func (p *Place) Park(wake func()) error {
 	event := syscall.EpollEvent{Events: syscall.EPOLLIN | syscall.EPOLLRDHUP | syscall.EPOLLONESHOT, Fd: int32(uint32(l.stays)), Pad: int32(uint32(l.stays >> 32))}
 	var gone, refused error
 	err := l.raw.Control(func(epoll uintptr) {
-		gone = p.conn.Control(func(fd uintptr) { refused = syscall.EpollCtl(int(epoll), op, int(fd), &event) })
+		gone = conn.Control(func(fd uintptr) { refused = syscall.EpollCtl(int(epoll), op, int(fd), &event) })
 	})
 	if err := errors.Join(err, gone, refused); err != nil {
 		return fmt.Errorf("park a connection: %w", err)
 	}
-	p.known, p.stay, l.parked[l.stays] = true, l.stays, wake
+	p.known, p.stay, l.parked[l.stays] = true, l.stays, w
 	return nil
 }
 
 // Wake wakes the connection, if it is parked.
-func (p *Place) Wake() { p.lot.wake(func() uint64 { return p.stay }) }
+func (p *Place) Wake() {
+	if p.lot != nil {
+		p.lot.wake(func() uint64 { return p.stay })
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -21,8 +22,20 @@ func newLot(t testing.TB) *Lot {
 	return l
 }
 
+// parking is a place with its connection.
+type parking struct {
+	Place
+	raw syscall.RawConn
+}
+
+type wakes func()
+
+func (w wakes) Woken() { w() }
+
+func (p *parking) park(woken func()) error { return p.Park(p.raw, wakes(woken)) }
+
 // pair returns both ends of a connection, the first with its place.
-func pair(t testing.TB, l *Lot) (net.Conn, *Place, net.Conn) {
+func pair(t testing.TB, l *Lot) (net.Conn, *parking, net.Conn) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -42,19 +55,19 @@ func pair(t testing.TB, l *Lot) (net.Conn, *Place, net.Conn) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return ours, l.Place(raw), theirs
+	return ours, &parking{Place: l.Place(), raw: raw}, theirs
 }
 
 func TestWakes(t *testing.T) {
-	for name, cause := range map[string]func(theirs net.Conn, p *Place, l *Lot) error{
-		"something to read": func(theirs net.Conn, _ *Place, _ *Lot) error { _, err := theirs.Write([]byte("x")); return err },
-		"the other's end":   func(theirs net.Conn, _ *Place, _ *Lot) error { return theirs.Close() },
-		"half an end":       func(theirs net.Conn, _ *Place, _ *Lot) error { return theirs.(*net.TCPConn).CloseWrite() },
-		"a reset": func(theirs net.Conn, _ *Place, _ *Lot) error {
+	for name, cause := range map[string]func(theirs net.Conn, p *parking, l *Lot) error{
+		"something to read": func(theirs net.Conn, _ *parking, _ *Lot) error { _, err := theirs.Write([]byte("x")); return err },
+		"the other's end":   func(theirs net.Conn, _ *parking, _ *Lot) error { return theirs.Close() },
+		"half an end":       func(theirs net.Conn, _ *parking, _ *Lot) error { return theirs.(*net.TCPConn).CloseWrite() },
+		"a reset": func(theirs net.Conn, _ *parking, _ *Lot) error {
 			return errors.Join(theirs.(*net.TCPConn).SetLinger(0), theirs.Close())
 		},
-		"Wake":         func(_ net.Conn, p *Place, _ *Lot) error { p.Wake(); return nil },
-		"the lot ends": func(_ net.Conn, _ *Place, l *Lot) error { return l.Close() },
+		"Wake":         func(_ net.Conn, p *parking, _ *Lot) error { p.Wake(); return nil },
+		"the lot ends": func(_ net.Conn, _ *parking, l *Lot) error { return l.Close() },
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, before := range []bool{false, true} {
@@ -69,7 +82,7 @@ func TestWakes(t *testing.T) {
 					}
 				}
 				woken := make(chan struct{}, 2)
-				if err := p.Park(func() { woken <- struct{}{} }); err != nil {
+				if err := p.park(func() { woken <- struct{}{} }); err != nil {
 					t.Fatal(err)
 				}
 				if !before {
@@ -104,12 +117,12 @@ func TestParkFails(t *testing.T) {
 	l := newLot(t)
 	ours, p, _ := pair(t, l)
 	_ = ours.Close()
-	if err := p.Park(func() { t.Error("woken") }); !errors.Is(err, net.ErrClosed) || l.Len() != 0 {
+	if err := p.park(func() { t.Error("woken") }); !errors.Is(err, net.ErrClosed) || l.Len() != 0 {
 		t.Errorf("a closed connection: %v, %d parked", err, l.Len())
 	}
 	_, p, _ = pair(t, l)
 	_ = l.Close()
-	if err := p.Park(func() { t.Error("woken") }); !errors.Is(err, os.ErrClosed) {
+	if err := p.park(func() { t.Error("woken") }); !errors.Is(err, os.ErrClosed) {
 		t.Errorf("a closed lot: %v", err)
 	}
 }
@@ -132,7 +145,7 @@ func TestTraffic(t *testing.T) {
 				got += n
 				switch {
 				case errors.Is(err, os.ErrDeadlineExceeded):
-					if err := p.Park(serve); err != nil {
+					if err := p.park(serve); err != nil {
 						t.Error(err)
 						wg.Done()
 					}

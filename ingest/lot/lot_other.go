@@ -23,10 +23,10 @@ func (*Lot) Len() int { return 0 }
 type Place struct{}
 
 // Place returns a place in which nothing can be parked.
-func (*Lot) Place(syscall.RawConn) *Place { return &Place{} }
+func (*Lot) Place() Place { return Place{} }
 
 // Park returns [errors.ErrUnsupported].
-func (*Place) Park(func()) error { return errors.ErrUnsupported }
+func (*Place) Park(syscall.RawConn, Waker) error { return errors.ErrUnsupported }
 
 // Wake does nothing.
 func (*Place) Wake() {}
