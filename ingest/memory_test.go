@@ -55,7 +55,10 @@ func TestForeignMemory(t *testing.T) {
 					t.Fatalf("%s %d in round %d became\n%s\nwant\n%s", c.capture, i, round, got, want)
 				}
 				for j := range a.Result.Beacons {
-					events := slices.Clone(a.Result.Beacons[j].Events) // the list is used again, and what is in it is not
+					events := slices.Clone(a.Result.Beacons[j].Events) // lists are used again, and texts are not
+					for k := range events {
+						events[k].Attrs = slices.Clone(events[k].Attrs)
+					}
 					kept = append(kept, events)
 					want = append(want, fmt.Sprintf("%+v", events))
 				}

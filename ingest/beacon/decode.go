@@ -35,9 +35,11 @@ type Decoder struct {
 // Nothing in b or in the answers aliases body. Received is left 0, for the
 // caller to set, and Ctx.Country is left empty, whatever the client says. Texts
 // of b may share memory with one another: clone one that is to outlive the
-// others by far.
+// others by far. Its lists of attributes are the decoder's, and written again with the
+// next body.
 func (d *Decoder) Decode(body []byte, b *event.Beacon) (rejected []Rejection, err error) {
 	b.Reset()
+	d.m.Reuse()
 	if len(body) > event.MaxBody {
 		return nil, &Error{Reason: event.ReasonSize, Field: "body", Value: strconv.Itoa(len(body)) + " bytes",
 			Want: fmt.Sprintf("at most %d bytes", event.MaxBody)}

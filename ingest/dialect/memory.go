@@ -5,8 +5,8 @@ import (
 	"serin.dev/serin/internal/event"
 )
 
-// Memory is where beacons are decoded into. Texts and attributes that were given
-// out stay; the beacons themselves and their lists of events are of the last body
+// Memory is where beacons are decoded into. Texts that were given out stay; the
+// beacons themselves and their lists of events and attributes are of the last body
 // only, and are written again with the next. The zero Memory is ready. It is not
 // safe for concurrent use.
 type Memory struct {
@@ -59,6 +59,7 @@ func (r *Request) List(attrs ...event.Attr) []event.Attr {
 
 // begin takes back what was lent to the body before.
 func (m *Memory) begin() {
+	m.Reuse()
 	for i := range m.beacons {
 		if list := m.beacons[i].Events; len(m.events) < maxSpare && cap(list) > 0 {
 			clear(list) // its texts may be long

@@ -20,15 +20,16 @@ const (
 
 	textChunk = 4096 // bytes of text that share an allocation
 	maxShared = 512  // bytes of a text that goes into a chunk
-	attrChunk = 64   // attributes that share an allocation
+	attrChunk = 64   // attributes that share an allocation, at first
+	maxAttrs  = 2048 // of which room is kept from body to body
 
 	nearSize = 256
 )
 
-// Memory is where decoded texts and attributes live. Nothing that it gave out
-// is written again, so beacons may outlive the next body; what they keep alive
-// is at most a chunk more than they say. The zero Memory is ready. It is not safe
-// for concurrent use.
+// Memory is where decoded texts and attributes live. A text that it gave out is never
+// written again, so that it may outlive the body, and keeps alive at most a chunk more
+// than it says; lists of attributes live until [Memory.Reuse]. The zero Memory is ready.
+// It is not safe for concurrent use.
 type Memory struct {
 	table map[string]string
 	near  [nearSize]string // by a weak hash; each a text that was given out
@@ -89,6 +90,15 @@ func (m *Memory) Own(b []byte) string {
 	return m.chunk.String()[from:]
 }
 
+// Reuse takes back the attributes that were given out: they are written again. A body's
+// are in the store's rows before the next one is read, and were an eighth of the garbage.
+func (m *Memory) Reuse() {
+	if cap(m.attrs) > maxAttrs {
+		m.attrs = nil
+	}
+	m.attrs = m.attrs[:0]
+}
+
 // Begin returns where a list of attributes begins that is open from now on.
 func (m *Memory) Begin() int { return len(m.attrs) }
 
@@ -101,7 +111,7 @@ func (m *Memory) Open(from int) []event.Attr { return m.attrs[from:] }
 func (m *Memory) Add(from int, a event.Attr) int {
 	if len(m.attrs) == cap(m.attrs) {
 		open := m.attrs[from:]
-		m.attrs = append(make([]event.Attr, 0, max(attrChunk, 2*len(open))), open...)
+		m.attrs = append(make([]event.Attr, 0, max(attrChunk, 2*len(open), min(2*cap(m.attrs), maxAttrs))), open...)
 		from = 0
 	}
 	m.attrs = append(m.attrs, a)

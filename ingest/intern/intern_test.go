@@ -81,3 +81,34 @@ func TestKept(t *testing.T) {
 		t.Errorf("without the first and the last of three: %v", got)
 	}
 }
+
+// TestReuse has bodies of many attributes: after some of them none costs an allocation, and
+// one that is far larger does not keep its room.
+func TestReuse(t *testing.T) {
+	var m Memory
+	body := func(n int) {
+		m.Reuse()
+		for i := range n {
+			from := m.Begin()
+			from = m.Add(from, event.Attr{Key: "k", Num: true, Number: float64(i)})
+			if list := m.Keep(from, 0); len(list) != 1 || list[0].Number != float64(i) {
+				t.Fatalf("attribute %d is %v", i, list)
+			}
+		}
+	}
+	for range 10 {
+		body(300)
+	}
+	if n := testing.AllocsPerRun(10, func() { body(300) }); n != 0 {
+		t.Errorf("a body of 300 attributes takes %v allocations", n)
+	}
+	m.Reuse()
+	from := m.Begin()
+	for range 2 * maxAttrs {
+		from = m.Add(from, event.Attr{Key: "k"})
+	}
+	m.Drop(from)
+	if m.Reuse(); cap(m.attrs) > maxAttrs {
+		t.Errorf("room for %d attributes is kept, want %d at most", cap(m.attrs), maxAttrs)
+	}
+}
