@@ -35,7 +35,7 @@ const (
 type Message struct {
 	// Pos is its position.
 	Pos uint64
-	// At is when the server stored it.
+	// At is when the server stored it, or acknowledged that.
 	At time.Time
 	// Data is what was appended. It belongs to the function it is handed to,
 	// until that returns.
@@ -54,13 +54,25 @@ type Message struct {
 // ErrGap.
 func (l *Log) Follow(ctx context.Context, from uint64, fn func(Message) error) error {
 	doing := fmt.Sprintf("follow log %s from %d", l.name, from)
-	first, _, err := l.Bounds(ctx)
+	var t *tail
+	if l.j.srv != nil {
+		if t = newTail(); l.tail.CompareAndSwap(nil, t) {
+			defer l.tail.Store(nil)
+		} else {
+			t = nil // somebody else follows, too
+		}
+	}
+	first, last, err := l.Bounds(ctx)
 	if err != nil {
 		return fmt.Errorf("%s: %w", doing, err)
 	}
 	r, err := l.reader(first, from, fn)
 	if err != nil {
 		return fmt.Errorf("%s: %w", doing, err)
+	}
+	if t != nil {
+		t.begin(last + 1)
+		r.tail = t
 	}
 	return r.run(ctx, doing)
 }
@@ -90,6 +102,7 @@ type reader struct {
 	fn   func(Message) error
 	next uint64 // the position due
 	to   uint64 // the last one wanted; 0 means no end
+	tail *tail  // nil: all is read from the server
 
 	// anyFirst accepts that the front expires between asking and reading: what
 	// was asked for is whatever is kept. It ends with the first message.
@@ -123,7 +136,7 @@ func (r *reader) run(ctx context.Context, doing string) error {
 	var restarts int
 	for {
 		before := r.next
-		err := r.session(ctx)
+		err := r.read(ctx)
 		var h handlerError
 		switch {
 		case errors.As(err, &h):
@@ -155,8 +168,43 @@ func (r *reader) run(ctx context.Context, doing string) error {
 	}
 }
 
+// errHere says that the message due is in the tail, or will be.
+var errHere = errors.New("in the tail")
+
+// read reads from the tail what is there, and from the server what is not.
+func (r *reader) read(ctx context.Context) error {
+	for {
+		if r.tail != nil {
+			if err := r.newest(ctx); err != errNotHere {
+				return err
+			}
+		}
+		if err := r.session(ctx); err != errHere {
+			return err
+		}
+	}
+}
+
+// newest reads from the tail.
+func (r *reader) newest(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(r.l.j.ctx, cancel)()
+	for {
+		m, err := r.tail.await(ctx, r.next)
+		if err != nil {
+			return err
+		}
+		err = r.give(ctx, m)
+		r.tail.drop(m)
+		if err != nil {
+			return err
+		}
+	}
+}
+
 // session reads through one consumer from r.next on. It returns nil when r.to
-// is reached.
+// is reached, and errHere when the next message is the tail's.
 func (r *reader) session(ctx context.Context) error {
 	js := r.l.j.readJS
 	cons, err := js.CreateConsumer(ctx, r.l.stream, jetstream.ConsumerConfig{
@@ -201,6 +249,9 @@ func (r *reader) session(ctx context.Context) error {
 		if r.to != 0 && r.next > r.to {
 			return nil
 		}
+		if r.tail != nil && r.tail.covers(r.next) {
+			return errHere
+		}
 	}
 }
 
@@ -223,14 +274,19 @@ func (r *reader) deliver(ctx context.Context, m jetstream.Msg) error {
 		r.next = pos // all that was wanted has expired meanwhile
 		return nil
 	}
+	return r.give(ctx, Message{Pos: pos, At: meta.Timestamp, Data: m.Data()})
+}
+
+// give hands on the message due.
+func (r *reader) give(ctx context.Context, m Message) error {
 	// Messages that were read ahead outlive ctx; the handler must not.
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	if err := r.fn(Message{Pos: pos, At: meta.Timestamp, Data: m.Data()}); err != nil {
+	if err := r.fn(m); err != nil {
 		return handlerError{err}
 	}
-	r.next, r.anyFirst = pos+1, false
+	r.next, r.anyFirst = m.Pos+1, false
 	return nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -33,6 +34,7 @@ type Log struct {
 	name    string
 	stream  string
 	subject string
+	tail    atomic.Pointer[tail] // nil where nobody follows, or the journal is external
 }
 
 var logName = regexp.MustCompile(`^[a-z][a-z0-9_-]{0,62}$`)
@@ -136,8 +138,16 @@ func (l *Log) publish(ctx context.Context, data []byte, opts ...jetstream.Publis
 	}
 	opts = append(opts, jetstream.WithRetryAttempts(0), jetstream.WithExpectStream(l.stream))
 	ack, err := l.j.writeJS.PublishMsg(ctx, &nats.Msg{Subject: l.subject, Data: data}, opts...)
+	t := l.tail.Load()
 	if err != nil {
-		return 0, l.j.failed(classify(err), doing)
+		err = classify(err)
+		if t != nil && !errors.Is(err, ErrMoved) && !errors.Is(err, ErrFull) {
+			t.unsure()
+		}
+		return 0, l.j.failed(err, doing)
+	}
+	if t != nil {
+		t.put(ack.Sequence, data)
 	}
 	return ack.Sequence, nil
 }
