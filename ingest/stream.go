@@ -156,9 +156,14 @@ func (e *Edge) stream(w http.ResponseWriter, r *http.Request) {
 	}
 	conn.SetReadLimit(event.MaxBody)
 	s.handle()
-	// A goroutine of its own, that net/http's may end: it would hold its buffers
-	// and its grown stack for as long as it serves the stream.
-	go e.serve(s)
+	// It waits for the first message parked. Else it has a goroutine of its own, that
+	// net/http's may end, which would hold its buffers and its grown stack for as long as it
+	// serves the stream. Goroutines that have ended stay in the runtime's list, and each
+	// collection of garbage looks at them: 20,000 clients that come back at once must not
+	// have one each.
+	if s.settled || !s.park() {
+		go e.serve(s)
+	}
 }
 
 // openStreams counts the websockets that are open.
