@@ -13,23 +13,39 @@ import (
 // a fifth of the memory free at full load (serin load --pid).
 const gcPercent = 50
 
-// garbage is how much there may be of it in any case, in bytes. A collection takes a
-// part of the processors for some 20 ms, for which acknowledgements wait where there
-// is one; to collect some tens of megabytes twice a second is what their p99 would be.
-const garbage = 128 << 20
+// A collection takes most of the processor, where there is one, for some 20 ms, and for 50
+// beside 20,000 websockets, and acknowledgements wait for it. Where it is a hundredth of
+// the time, their p99 is what it does. So there may be as much garbage as comes in a
+// while, as long as all of the heap stays below a bound.
+const (
+	apart   = 8 * time.Second // between collections
+	garbage = 128 << 20       // bytes, that there may be however little comes
+	heap    = 288 << 20       // bytes, with what is in use; full load takes some 450 MB with it
+)
 
-// limitShare is the part of a memory limit (GOMEMLIMIT) that it is at most: near the
+// limitShare is the part of a memory limit (GOMEMLIMIT) that garbage is at most: near the
 // limit events are shed, which garbage is no reason for.
 const limitShare = 8
 
 // collect keeps the collector at these until ctx ends.
 func collect(ctx context.Context) {
-	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
-	t := time.NewTicker(100 * time.Millisecond) // what grows tenfold within it goes past the bound
+	const each = 100 * time.Millisecond // what grows tenfold within it goes past the bound
+	s := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}, {Name: "/gc/heap/live:bytes"}, {Name: "/gc/scan/stack:bytes"}, {Name: "/gc/scan/globals:bytes"}}
+	t := time.NewTicker(each)
 	defer t.Stop()
-	for {
-		metrics.Read(live)
-		debug.SetGCPercent(collectAt(live[0].Value.Uint64(), debug.SetMemoryLimit(-1)))
+	var before [apart / each]uint64 // what was allocated in all, at the ticks before
+	set := 0
+	for i := 0; ; i = (i + 1) % len(before) {
+		metrics.Read(s)
+		allocated := s[0].Value.Uint64()
+		live := s[1].Value.Uint64() + s[2].Value.Uint64() + s[3].Value.Uint64() // all of which a percentage is of
+		percent := collectAt(live, allocated-before[i], debug.SetMemoryLimit(-1))
+		before[i] = allocated
+		// To set it stops all that runs.
+		if off := percent - set; max(off, -off) > set/16 {
+			debug.SetGCPercent(percent)
+			set = percent
+		}
 		select {
 		case <-ctx.Done():
 			return
@@ -38,8 +54,10 @@ func collect(ctx context.Context) {
 	}
 }
 
-// collectAt returns the percentage of garbage for some bytes that are in use, under a
-// limit of memory in bytes.
-func collectAt(live uint64, limit int64) int {
-	return max(gcPercent, int(100*uint64(min(garbage, limit/limitShare))/max(live, 4<<20)))
+// collectAt returns the percentage of garbage for some bytes that are in use, where so many
+// were allocated lately, under a limit of memory in bytes.
+func collectAt(live, lately uint64, limit int64) int {
+	room := heap - min(live, heap)
+	most := uint64(min(limit/limitShare, heap))
+	return max(gcPercent, int(100*min(max(garbage, min(lately, room)), most)/max(live, 4<<20)))
 }
