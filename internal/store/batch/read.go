@@ -26,6 +26,7 @@ type Reader struct {
 	known map[string]string // texts of dictionaries
 	bytes int               // of them
 	rows  []byte            // memory for those of a packed message
+	b     event.Beacon      // the last
 }
 
 // The bounds of what a Reader keeps.
@@ -43,8 +44,12 @@ func (r *Reader) one(b []byte) string {
 	if s, ok := r.known[string(b)]; ok {
 		return s
 	}
-	if r.known == nil || len(r.known) == maxKnown || r.bytes+len(b) > maxKnownBytes {
-		r.known, r.bytes = make(map[string]string, 256), 0
+	if r.known == nil {
+		r.known = make(map[string]string, 256)
+	}
+	if len(r.known) == maxKnown || r.bytes+len(b) > maxKnownBytes {
+		clear(r.known)
+		r.bytes = 0
 	}
 	s := string(b)
 	r.known[s] = s
@@ -81,10 +86,9 @@ func (rd *Reader) Read(msg []byte, fn func(tenant.ID, *event.Beacon) error) erro
 	}
 	r := &rd.r
 	*r = reader{b: rows, dict: r.dict[:0], attrs: r.attrs, again: rd}
-	var b event.Beacon
 	for len(r.b) > 0 {
 		name := r.text()
-		r.beacon(&b)
+		r.beacon(&rd.b)
 		if r.bad {
 			return fmt.Errorf("%w: truncated or malformed row", ErrCorrupt)
 		}
@@ -96,7 +100,7 @@ func (rd *Reader) Read(msg []byte, fn func(tenant.ID, *event.Beacon) error) erro
 			}
 			rd.ids[name] = id
 		}
-		if err := fn(id, &b); err != nil {
+		if err := fn(id, &rd.b); err != nil {
 			return err
 		}
 	}
