@@ -29,8 +29,16 @@ type work struct {
 	grant  *tenant.Grant
 	head   head
 	visit  visit
+	spent  func()      // is called when the body is no longer needed; nil where nobody wants to know
 	fields []textField // of a foreign request in the lane
 	target url.URL     // likewise
+}
+
+// done says that the body of a request is in a group.
+func (wk *work) done() {
+	if wk.spent != nil {
+		wk.spent()
+	}
 }
 
 // decoding is what one request needs until its beacon is in a group. There are

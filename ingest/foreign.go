@@ -265,6 +265,7 @@ func (e *Edge) foreign(ctx context.Context, wk *work, body []byte) {
 		return
 	}
 	if t.err == nil && t.group != nil {
+		wk.done()
 		t.err = e.wait(ctx, t.group)
 	}
 	if t.err != nil {

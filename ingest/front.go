@@ -85,6 +85,9 @@ func fieldOf(x *lane.Exchange) func(string) string {
 // Serve serves a request whose body is there.
 func (f front) Serve(x *lane.Exchange) {
 	wk := x.User.(*work)
+	if wk.spent == nil {
+		wk.spent = x.Spent // they stay together
+	}
 	if string(x.Path) == nativePath {
 		f.e.native(context.Background(), wk, wk.grant, &wk.head, x.Body)
 	} else {

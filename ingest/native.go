@@ -118,6 +118,7 @@ func (e *Edge) native(ctx context.Context, wk *work, g *tenant.Grant, h *head, b
 		a.unwanted(t.unwanted)
 		return
 	}
+	wk.done()
 	if err := e.wait(ctx, t.group); err != nil {
 		if ctx.Err() != nil {
 			return // the client has gone, and is told nothing

@@ -45,6 +45,9 @@ func (r *reader) read(fd uintptr) bool {
 		r.x = r.s.pool.Get().(*Exchange)
 	}
 	x := r.x
+	if x.buf == nil {
+		x.buf = buffers.Get().(*[headBytes]byte)
+	}
 	for {
 		n, err := syscall.Read(int(fd), x.buf[x.n:])
 		switch {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"net/netip"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -25,8 +26,8 @@ type Exchange struct {
 	// User is the handler's own, kept from request to request.
 	User any
 
-	buf    []byte
-	n      int // bytes in buf
+	buf    *[headBytes]byte // nil where nothing is read, or it was given back
+	n      int              // bytes in buf
 	end    int // of the head in buf
 	length int // of the body that is in buf behind the head
 	close  bool
@@ -85,6 +86,29 @@ func fold(b []byte, s string) bool {
 	return true
 }
 
+// buffers are those of requests. A handler that waits gives its own back before, so that
+// there are as many in use as are read or decoded at once, which the processor's cache
+// holds, and not as many as wait.
+var buffers = sync.Pool{New: func() any { return new([headBytes]byte) }}
+
+// Spent says that nothing of the request is needed any more: what was given out of it is
+// the lane's again. Of the reply nothing changes.
+func (x *Exchange) Spent() {
+	if x.buf == nil || x.n != x.end+x.length {
+		return // the next request is behind it
+	}
+	x.Path, x.Query, x.Body, x.fields = nil, nil, nil, x.fields[:0]
+	x.n, x.end, x.length = 0, 0, 0
+	x.giveBack()
+}
+
+func (x *Exchange) giveBack() {
+	if x.buf != nil {
+		buffers.Put(x.buf)
+		x.buf = nil
+	}
+}
+
 func (x *Exchange) now() time.Time {
 	x.at = time.Now()
 	return x.at
@@ -93,8 +117,11 @@ func (x *Exchange) now() time.Time {
 // next makes room for the next request: what is read of it already goes to
 // the front.
 func (x *Exchange) next() {
-	rest := x.end + x.length
-	x.n = copy(x.buf, x.buf[rest:x.n])
+	if rest := x.end + x.length; rest < x.n {
+		x.n = copy(x.buf[:], x.buf[rest:x.n])
+	} else {
+		x.n = 0
+	}
 	x.reset()
 }
 
@@ -112,6 +139,7 @@ func (x *Exchange) reset() {
 func (s *Server) release(x *Exchange) {
 	x.n = 0
 	x.reset()
+	x.giveBack()
 	x.peer = netip.AddrPort{}
 	if cap(x.Reply) > keepBytes {
 		x.Reply = nil

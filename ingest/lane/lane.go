@@ -85,7 +85,7 @@ func New(o Options) *Server {
 	if l, err := lot.New(); err == nil {
 		s.lot = l // else they keep their goroutines
 	}
-	s.pool.New = func() any { return &Exchange{buf: make([]byte, headBytes)} }
+	s.pool.New = func() any { return new(Exchange) }
 	return s
 }
 
