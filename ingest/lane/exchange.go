@@ -28,8 +28,8 @@ type Exchange struct {
 
 	buf    *[headBytes]byte // nil where nothing is read, or it was given back
 	n      int              // bytes in buf
-	end    int // of the head in buf
-	length int // of the body that is in buf behind the head
+	end    int              // of the head in buf
+	length int              // of the body that is in buf behind the head
 	close  bool
 	fields []field
 	peer   netip.AddrPort
