@@ -3,6 +3,7 @@ package journal
 import (
 	"context"
 	"errors"
+	"math"
 	"sync"
 	"time"
 )
@@ -28,7 +29,7 @@ var errNotHere = errors.New("not in the tail")
 // It is of an embedded journal, whose appends are all this process's.
 type tail struct {
 	mu    sync.Mutex
-	from  uint64 // messages from here on are here when they are acknowledged; 0: none is
+	from  uint64 // messages from here on are here when they are acknowledged
 	next  uint64 // the position that the follower is at, if it is one of those
 	held  map[uint64]Message
 	last  uint64 // the highest position of one
@@ -45,12 +46,9 @@ func newTail() *tail {
 func (t *tail) begin(from uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.from == 0 {
-		return
-	}
-	t.from = from
+	t.from = max(t.from, from) // it may have been emptied since
 	for pos, m := range t.held {
-		if pos < from {
+		if pos < t.from {
 			delete(t.held, pos)
 			t.bytes -= len(m.Data)
 		}
@@ -61,7 +59,7 @@ func (t *tail) begin(from uint64) {
 func (t *tail) put(pos uint64, data []byte) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.from == 0 || pos < t.from || pos < t.next {
+	if pos < t.from || pos < t.next {
 		return
 	}
 	if t.bytes+len(data) > tailBytes {
@@ -82,7 +80,7 @@ func (t *tail) put(pos uint64, data []byte) {
 func (t *tail) unsure() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.empty(0)
+	t.empty(math.MaxUint64)
 }
 
 // empty drops all messages; those from from on will be here again. The caller holds mu.
@@ -103,7 +101,7 @@ func (t *tail) changed() {
 func (t *tail) covers(pos uint64) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.from != 0 && pos >= t.from
+	return pos >= t.from
 }
 
 // get returns the message of a position, which is the next that the follower takes, if it
@@ -113,7 +111,7 @@ func (t *tail) get(pos uint64) (m Message, ok, waits, due bool) {
 	defer t.mu.Unlock()
 	t.next = pos
 	m, ok = t.held[pos]
-	return m, ok, t.from != 0 && pos >= t.from, t.last > pos
+	return m, ok, pos >= t.from, t.last > pos
 }
 
 // drop takes back the memory of a message that was read.

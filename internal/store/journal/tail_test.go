@@ -74,6 +74,25 @@ func TestTail(t *testing.T) {
 	})
 }
 
+// TestTailBegins has more come than there is room for before it is known where the tail
+// begins: what was dropped is read from the server.
+func TestTailBegins(t *testing.T) {
+	tl := newTail()
+	for pos := uint64(1); tl.covers(1); pos++ {
+		tl.put(pos, make([]byte, 1<<20))
+	}
+	from := tl.from
+	tl.begin(2)
+	if tl.covers(from-1) || !tl.covers(from) {
+		t.Errorf("from %d on all are here, want from %d", tl.from, from)
+	}
+	tl.unsure()
+	tl.begin(from)
+	if tl.covers(from) {
+		t.Error("what may be missing is taken for here")
+	}
+}
+
 // TestFollowTail has a follower that falls behind by more than the tail holds: it reads
 // from the server, and from the tail when it has caught up.
 func TestFollowTail(t *testing.T) {
