@@ -142,11 +142,6 @@ func (s *stream) Woken() {
 // resume makes what a stream needs to read.
 func (s *stream) resume() {
 	s.in = *bufio.NewReaderSize(s.conn.NetConn(), streamBuffer)
-	s.handle()
-}
-
-// handle sets what is done with control frames.
-func (s *stream) handle() {
 	s.conn.SetPongHandler(func(string) error { // of one within a message; the others are taken by next
 		return s.alive(time.Now(), &s.edge.streams.limits)
 	})
@@ -188,14 +183,13 @@ func (h *hijacked) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 
 // find gives a stream its place in the lot, where there is one. The caller holds mu.
 func (ss *streams) find(s *stream) {
-	s.settled = true
 	if ss.lot == nil && !ss.lotless {
 		var err error
 		ss.lot, err = lot.New()
 		ss.lotless = err != nil // streams keep their goroutines then
 	}
 	if !ss.lotless {
-		s.place, s.settled = ss.lot.Place(), false
+		s.place = ss.lot.Place()
 	}
 }
 

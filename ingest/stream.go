@@ -155,13 +155,12 @@ func (e *Edge) stream(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	conn.SetReadLimit(event.MaxBody)
-	s.handle()
 	// It waits for the first message parked. Else it has a goroutine of its own, that
 	// net/http's may end, which would hold its buffers and its grown stack for as long as it
 	// serves the stream. Goroutines that have ended stay in the runtime's list, and each
 	// collection of garbage looks at them: 20,000 clients that come back at once must not
 	// have one each.
-	if s.settled || !s.park() {
+	if !s.park() {
 		go e.serve(s)
 	}
 }

@@ -58,6 +58,5 @@ func collect(ctx context.Context) {
 // were allocated lately, under a limit of memory in bytes.
 func collectAt(live, lately uint64, limit int64) int {
 	room := heap - min(live, heap)
-	most := uint64(min(limit/limitShare, heap))
-	return max(gcPercent, int(100*min(max(garbage, min(lately, room)), most)/max(live, 4<<20)))
+	return max(gcPercent, int(100*min(max(garbage, min(lately, room)), uint64(limit/limitShare))/max(live, 4<<20)))
 }

@@ -26,7 +26,7 @@ type Reader struct {
 	known map[string]string // texts of dictionaries
 	bytes int               // of them
 	rows  []byte            // memory for those of a packed message
-	b     event.Beacon      // the last
+	last  event.Beacon      // that was given out
 }
 
 // The bounds of what a Reader keeps.
@@ -88,7 +88,7 @@ func (rd *Reader) Read(msg []byte, fn func(tenant.ID, *event.Beacon) error) erro
 	*r = reader{b: rows, dict: r.dict[:0], attrs: r.attrs, again: rd}
 	for len(r.b) > 0 {
 		name := r.text()
-		r.beacon(&rd.b)
+		r.beacon(&rd.last)
 		if r.bad {
 			return fmt.Errorf("%w: truncated or malformed row", ErrCorrupt)
 		}
@@ -100,7 +100,7 @@ func (rd *Reader) Read(msg []byte, fn func(tenant.ID, *event.Beacon) error) erro
 			}
 			rd.ids[name] = id
 		}
-		if err := fn(id, &rd.b); err != nil {
+		if err := fn(id, &rd.last); err != nil {
 			return err
 		}
 	}
